@@ -1,0 +1,5 @@
+"""`python -m cdc` is the console script `cdc`."""
+
+from cdc.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Operations on the pair: questions about it, answered by asking both sides."""

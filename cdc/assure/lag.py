@@ -1,0 +1,81 @@
+"""How far the copy is behind, asked of the source alone: no question here wakes a sleeping target.
+
+Bytes: WAL written on the source and not yet confirmed. Seconds: what the walsender has measured
+between sending a commit and its confirmation (pg_stat_replication.flush_lag); 0 where nothing is
+behind, unknown where nobody streams.
+"""
+
+from dataclasses import dataclass
+
+from cdc.errors import CheckFailed
+from cdc.lsn import format_lsn
+from cdc.postgres.session import Connection, connect
+from cdc.settings import Settings
+from cdc.source.slot import Slot, load_slot
+from cdc.target.checkpoint import load_checkpoint
+
+
+@dataclass(slots=True)
+class Lag:
+    """What `cdc lag` prints; the fields are its JSON. None: unknown."""
+
+    slot: str
+    active: bool
+    wal_status: str | None
+    source_lsn: str
+    confirmed_flush_lsn: str | None
+    checkpoint_lsn: str | None
+    lag_bytes: int | None
+    lag_seconds: float | None
+    retained_wal_bytes: int | None
+    safe_wal_bytes: int | None
+
+    def exceeds(self, *, max_bytes: int | None, max_seconds: float | None) -> bool:
+        """Tell whether a limit is passed; an unknown lag passes every limit."""
+        if max_bytes is not None and (self.lag_bytes is None or self.lag_bytes > max_bytes):
+            return True
+        return max_seconds is not None and (
+            self.lag_seconds is None or self.lag_seconds > max_seconds
+        )
+
+
+async def measure_lag(source: Connection, settings: Settings, *, ask_target: bool) -> Lag:
+    """Measure once. Raises CheckFailed where there is no slot."""
+    slot = await load_slot(source, settings.source.slot)
+    if slot is None:
+        raise CheckFailed(
+            f"the source has no slot {settings.source.slot}",
+            hint="`cdc init` creates it; `cdc slot list` shows those that there are",
+        )
+    checkpoint = await _checkpoint_lsn(settings) if ask_target else None
+    return Lag(
+        slot=slot.name,
+        active=slot.active,
+        wal_status=slot.wal_status,
+        source_lsn=slot.source_lsn,
+        confirmed_flush_lsn=slot.confirmed_flush_lsn,
+        checkpoint_lsn=checkpoint,
+        lag_bytes=slot.lag_bytes,
+        lag_seconds=await _seconds(source, slot),
+        retained_wal_bytes=slot.retained_wal_bytes,
+        safe_wal_bytes=slot.safe_wal_bytes,
+    )
+
+
+async def _checkpoint_lsn(settings: Settings) -> str | None:
+    async with await connect(settings.target.require_dsn()) as target:
+        checkpoint = await load_checkpoint(target, settings.source.slot)
+    if checkpoint is None or checkpoint.lsn is None:
+        return None
+    return format_lsn(checkpoint.lsn)
+
+
+async def _seconds(source: Connection, slot: Slot) -> float | None:
+    if slot.lag_bytes == 0:
+        return 0.0
+    cursor = await source.execute(
+        "select extract(epoch from flush_lag)::float8 from pg_stat_replication where pid = %s",
+        (slot.active_pid,),
+    )
+    row = await cursor.fetchone()
+    return None if row is None or row[0] is None else float(str(row[0]))

@@ -1,0 +1,84 @@
+"""Everything at a glance: source, slot, publication, target, checkpoint, snapshot, ledger.
+
+Asks both databases, so it wakes a sleeping target; `assure.lag` does not.
+"""
+
+from dataclasses import dataclass
+
+from cdc.assure.lag import Lag, measure_lag
+from cdc.lsn import format_lsn
+from cdc.postgres.session import Connection, connect, endpoint
+from cdc.settings import Settings
+from cdc.source.publication import load_publication
+from cdc.target.checkpoint import load_checkpoint
+
+
+@dataclass(slots=True)
+class Status:
+    """What `cdc status` prints; the fields are its JSON. None: not there yet."""
+
+    source: str
+    target: str
+    publication: str | None
+    published_tables: int
+    lag: Lag
+    checkpoint_lsn: str | None
+    checkpoint_age_seconds: float | None
+    epoch: int | None
+    transactions_applied: int
+    changes_applied: int
+    snapshot_rows: int
+    snapshot_tables: int
+    open_ledger_entries: list[str]
+
+
+async def load_status(settings: Settings) -> Status:
+    """Ask both databases."""
+    source_dsn, target_dsn = settings.source.require_dsn(), settings.target.require_dsn()
+    slot = settings.source.slot
+    async with await connect(source_dsn) as source, await connect(target_dsn) as target:
+        publication = await load_publication(source, settings.source.publication)
+        lag = await measure_lag(source, settings, ask_target=False)
+        checkpoint = await load_checkpoint(target, slot)
+        tables = rows = 0
+        entries: list[str] = []
+        if checkpoint is not None:
+            tables, rows = await _snapshot(target, slot)
+            entries = await _ledger(target, slot)
+    lsn = checkpoint.lsn if checkpoint else None
+    lag.checkpoint_lsn = None if lsn is None else format_lsn(lsn)
+    return Status(
+        source=endpoint(source_dsn),
+        target=endpoint(target_dsn),
+        publication=publication.name if publication else None,
+        published_tables=len(publication.tables) if publication else 0,
+        lag=lag,
+        checkpoint_lsn=lag.checkpoint_lsn,
+        checkpoint_age_seconds=checkpoint.age_s if checkpoint else None,
+        epoch=checkpoint.epoch if checkpoint else None,
+        transactions_applied=checkpoint.transactions if checkpoint else 0,
+        changes_applied=checkpoint.changes if checkpoint else 0,
+        snapshot_rows=rows,
+        snapshot_tables=tables,
+        open_ledger_entries=entries,
+    )
+
+
+async def _snapshot(target: Connection, slot: str) -> tuple[int, int]:
+    cursor = await target.execute(
+        "select count(*), coalesce(sum(rows), 0)::int8 from cdc.snapshot_chunk where slot = %s",
+        (slot,),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(str(row[0])), int(str(row[1]))
+
+
+async def _ledger(target: Connection, slot: str) -> list[str]:
+    """Return what is open: an entry that asks for something has a range, and no resolution yet."""
+    cursor = await target.execute(
+        "select format('%%s: %%s', event, detail) from cdc.ledger"
+        " where slot = %s and resolved_at is null and from_lsn is not null order by id",
+        (slot,),
+    )
+    return [str(row[0]) for row in await cursor.fetchall()]

@@ -1,0 +1,90 @@
+"""The one table that says what is done about an exception, and how long to wait between tries.
+
+    RETRY    the other side is away or busy: the same again, later, on a new connection
+    REPLAY   the target refused a set-based statement: its batch again, one change at a time
+    HALT     nothing that this process can do will help
+
+SQLSTATEs are the manual's (appendix A, "PostgreSQL Error Codes"); classes stand for all their codes
+unless a code is listed. A failed connection attempt carries no SQLSTATE: there the server's words
+decide, since a wrong password will be wrong in a minute too.
+"""
+
+import random
+import re
+from collections.abc import Iterator
+from enum import Enum, auto
+
+import psycopg
+
+from cdc.errors import CdcError, Unavailable
+
+
+class Verdict(Enum):
+    """What is done about an exception."""
+
+    RETRY = auto()
+    REPLAY = auto()
+    HALT = auto()
+
+
+_BY_CODE = {
+    "25006": Verdict.RETRY,  # read_only_sql_transaction: a failover is under way
+    "55000": Verdict.HALT,  # object_not_in_prerequisite_state: the slot is lost
+    "57014": Verdict.RETRY,  # query_canceled
+    "CD001": Verdict.HALT,  # cdc.advance: another daemon moved the checkpoint
+    "CD002": Verdict.REPLAY,  # cdc.expect: an UPDATE did not meet its rows
+}
+
+_BY_CLASS = {
+    "08": Verdict.RETRY,  # connection exception
+    "22": Verdict.REPLAY,  # data exception
+    "23": Verdict.REPLAY,  # integrity constraint violation
+    "25": Verdict.RETRY,  # invalid transaction state
+    "28": Verdict.HALT,  # invalid authorization
+    "40": Verdict.RETRY,  # deadlock, serialization failure
+    "42": Verdict.REPLAY,  # missing table, column, privilege: the replay names the change
+    "44": Verdict.REPLAY,  # with check option violation
+    "53": Verdict.RETRY,  # out of disk, memory, connections
+    "55": Verdict.RETRY,  # object in use, lock not available
+    "57": Verdict.RETRY,  # operator intervention: the server stops or starts
+    "58": Verdict.RETRY,  # system error
+    "P0": Verdict.REPLAY,  # a trigger or a function raised
+    "XX": Verdict.RETRY,  # internal error: Neon's storage uses it while it moves
+}
+
+_HOPELESS = re.compile(
+    r"authentication failed|role .* does not exist|database .* does not exist"
+    r"|not permitted to log in|no pg_hba\.conf entry|no password supplied|certificate verify failed"
+    r"|server does not support SSL|unsupported startup parameter|tenant or user not found",
+    re.IGNORECASE,
+)
+
+
+def judge(error: BaseException) -> Verdict:
+    """Return what is done about an exception."""
+    if isinstance(error, Unavailable | ConnectionError | TimeoutError):
+        return Verdict.RETRY
+    if isinstance(error, CdcError) or not isinstance(error, psycopg.Error):
+        return Verdict.HALT
+    code = error.sqlstate
+    if code is not None:
+        return _BY_CODE.get(code) or _BY_CLASS.get(code[:2], Verdict.HALT)
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return Verdict.HALT if _HOPELESS.search(str(error)) else Verdict.RETRY
+    return Verdict.HALT
+
+
+FIRST_DELAY_S = 0.2
+LONGEST_DELAY_S = 30.0
+
+
+def delays() -> Iterator[float]:
+    """Yield seconds to wait before each next try: exponential, capped, with jitter, without end.
+
+    Jitter is full (0.5 to 1 of the delay), so that daemons that lost one database do not return as
+    one.
+    """
+    delay = FIRST_DELAY_S
+    while True:
+        yield delay * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
+        delay = min(delay * 2, LONGEST_DELAY_S)

@@ -1,0 +1,1 @@
+"""Messages into the net change of each row: pure."""

@@ -1,0 +1,93 @@
+"""Which columns tell a relation's rows apart, and when a relation has changed its shape.
+
+A Relation message flags the columns of the replica identity. Under REPLICA IDENTITY FULL it flags
+every column, so that the primary key must come from a catalog (`primary_keys`). A relation without
+any key cannot be folded: `identify` says so before a change of it is read.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TypeAlias
+
+from cdc.errors import ChangeRefused
+from cdc.wire.messages import Relation, Row, Value
+
+Key: TypeAlias = Value | Row
+"""The key's value, or a tuple of them where the key has several columns."""
+
+QualifiedName: TypeAlias = tuple[str, str]
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class Table:
+    """A relation as the stream describes it, and what identifies its rows. One object a shape."""
+
+    relation: Relation
+    columns: tuple[str, ...]
+    key: tuple[int, ...]
+    """Positions of the key's columns, in the relation's order."""
+    key_of: Callable[[Row], Key]
+
+    @property
+    def name(self) -> QualifiedName:
+        """Schema and name."""
+        return self.relation.schema, self.relation.name
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """Names of the key's columns."""
+        return tuple(self.columns[position] for position in self.key)
+
+    def key_values(self, key: Key) -> Row:
+        """Return a key as a tuple, whatever the number of its columns."""
+        return key if isinstance(key, tuple) else (key,)
+
+    def __str__(self) -> str:
+        return f"{self.relation.schema}.{self.relation.name}"
+
+
+def identify(relation: Relation, primary_keys: Mapping[QualifiedName, tuple[str, ...]]) -> Table:
+    """Return the table behind a Relation message; raise ChangeRefused if its rows have no key."""
+    columns = tuple(column.name for column in relation.columns)
+    if relation.replica_identity == "f":
+        names = primary_keys.get((relation.schema, relation.name), ())
+        key = tuple(columns.index(name) for name in names if name in columns)
+        if len(key) < len(names):
+            key = ()
+    else:
+        key = tuple(n for n, column in enumerate(relation.columns) if column.is_key)
+    if not key:
+        raise ChangeRefused(
+            f"{relation.schema}.{relation.name} has no key that tells its rows apart",
+            hint="give it a primary key (or REPLICA IDENTITY USING INDEX), then start again",
+        )
+    return Table(relation, columns, key, itemgetter(*key))
+
+
+class RelationCache:
+    """The tables seen on the stream, by relation id."""
+
+    def __init__(self, primary_keys: Mapping[QualifiedName, tuple[str, ...]]) -> None:
+        self._primary_keys = primary_keys
+        self._tables: dict[int, Table] = {}
+        self._ids: dict[QualifiedName, int] = {}
+
+    def add(self, relation: Relation) -> bool:
+        """Note a Relation message; return True if it changes the shape of a table seen before.
+
+        A table dropped and created again under its name is such a change: the id differs, the
+        target's table is the same.
+        """
+        known = self._tables.get(relation.relation_id)
+        if known is not None and known.relation == relation:
+            return False
+        table = identify(relation, self._primary_keys)
+        named_before = table.name in self._ids
+        self._tables[relation.relation_id] = table
+        self._ids[table.name] = relation.relation_id
+        return known is not None or named_before
+
+    def __getitem__(self, relation_id: int) -> Table:
+        """Return the table; raise KeyError if no Relation message named it."""
+        return self._tables[relation_id]

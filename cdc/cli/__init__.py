@@ -1,0 +1,84 @@
+"""The command line: one file per verb, each parses, builds, calls and prints. No logic here.
+
+Exit codes: 0 done; 1 the question was answered "no"; 2 usage; 75 a database stayed away (may be
+tried again); 78 an operator is needed. Results go to stdout, all else to stderr.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import psycopg
+import typer
+
+from cdc import __version__
+from cdc.backoff import Verdict, judge
+from cdc.cli import check, config, demo, init, lag, run, slot, status
+from cdc.errors import CdcError, NeedsOperator, Unavailable
+from cdc.observe.logs import set_up_logging
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"cdc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def cdc(
+    context: typer.Context,
+    config_file: Annotated[
+        Path | None,
+        typer.Option("--config", envvar="CDC_CONFIG", help="A cdc.toml with settings."),
+    ] = None,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Keep a Neon Postgres equal to a Supabase Postgres.
+
+    First time: export CDC_SOURCE_DSN and CDC_TARGET_DSN, then `cdc check`, `cdc init`, `cdc run`.
+    Just looking: `cdc demo` does all of it with two servers of its own.
+    """
+    context.obj = config_file
+
+
+app.command()(demo.demo)
+app.command()(check.check)
+app.command()(init.init)
+app.command()(run.run)
+app.command()(lag.lag)
+app.command()(status.status)
+app.add_typer(slot.app, name="slot")
+app.add_typer(config.app, name="config")
+
+
+def main() -> None:
+    """Run the command line and end the process with the contract's exit code."""
+    set_up_logging()
+    try:
+        app()
+    except CdcError as ex:
+        _fail(ex)
+    except psycopg.Error as ex:
+        # What reaches this place was not expected by the code that ran, but says what happened.
+        kind = Unavailable if judge(ex) is Verdict.RETRY else NeedsOperator
+        reason = ex.diag.message_primary or str(ex).strip().splitlines()[0]
+        hint = "" if kind is Unavailable else "`cdc check` looks at both databases"
+        _fail(kind(f"{type(ex).__name__}: {reason}", hint=hint))
+
+
+def _fail(error: CdcError) -> None:
+    typer.secho(f"cdc: {error.message}", fg="red", err=True)
+    if error.hint:
+        typer.echo(f"     {error.hint}", err=True)
+    sys.exit(error.exit_code)

@@ -1,0 +1,60 @@
+"""How commands print: JSON for machines, tables for people, plain text where no terminal is."""
+
+import sys
+from collections.abc import Sequence
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cdc.settings import LoadedSettings, Settings, load_settings
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_KILO = 1024
+
+
+def loaded(context: typer.Context) -> LoadedSettings:
+    """Return the settings for the command line that `context` belongs to."""
+    return load_settings(context.obj)
+
+
+def settings(context: typer.Context) -> Settings:
+    """Return the settings alone."""
+    return loaded(context).settings
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object (a dataclass, or a dict of such) on stdout."""
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Print names and values, aligned."""
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        typer.echo(f"{name:<{width}}  {value}")
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; without a terminal, values separated by tabs."""
+    if not sys.stdout.isatty():
+        for row in (headings, *rows):
+            typer.echo("\t".join(row))
+        return
+    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def readable_bytes(size: int | None) -> str:
+    """Return bytes with a unit, `unknown` for None."""
+    if size is None:
+        return "unknown"
+    value, unit = float(size), "B"
+    for unit in _UNITS:  # noqa: B007  # the unit that the loop stops at is the result
+        if value < _KILO:
+            break
+        value /= _KILO
+    return f"{value:.0f} {unit}"

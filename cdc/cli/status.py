@@ -1,0 +1,42 @@
+"""`cdc status`: everything at a glance."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from cdc.assure.status import load_status
+from cdc.cli.output import print_facts, print_json, readable_bytes, settings
+
+
+def status(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show source, slot, publication, target, checkpoint, snapshot and open ledger entries.
+
+    Asks both databases, so a sleeping Neon wakes up; `cdc lag` asks the source alone.
+    """
+    found = asyncio.run(load_status(settings(context)))
+    if json:
+        print_json(found)
+        return
+    age = found.checkpoint_age_seconds
+    at = f"{found.checkpoint_lsn or 'none yet'}{'' if age is None else f', moved {age:.0f} s ago'}"
+    print_facts(
+        [
+            ("source", found.source),
+            ("publication", f"{found.publication or 'missing'}, {found.published_tables} tables"),
+            ("slot", f"{found.lag.slot}, {found.lag.wal_status}"),
+            ("streaming", "yes" if found.lag.active else "no: start `cdc run`"),
+            ("behind", readable_bytes(found.lag.lag_bytes)),
+            ("target", found.target),
+            ("snapshot", f"{found.snapshot_rows:,} rows of {found.snapshot_tables} tables"),
+            ("checkpoint", at),
+            (
+                "applied",
+                f"{found.transactions_applied:,} transactions, {found.changes_applied:,} changes",
+            ),
+            ("ledger", "\n".join(found.open_ledger_entries) or "nothing open"),
+        ]
+    )

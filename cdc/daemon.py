@@ -1,0 +1,245 @@
+"""The daemon: from settings to a stream that goes on until it is told to stop.
+
+    initialize where there is no checkpoint ─► [ connect ─► check the position ─► pipeline ]*
+
+Whatever `backoff` calls RETRY ends one turn of the loop and begins another after a delay; anything
+else ends the process. SIGTERM and SIGINT let the batch in hand finish, confirm it and return.
+
+The order at the start matters. The slot is the lease: only who streams from it raises the epoch of
+the checkpoint, so that a second daemon is told who holds the slot and fences nobody.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from dataclasses import dataclass
+from time import monotonic
+
+import psycopg
+
+from cdc.assure.preflight import Severity, preflight
+from cdc.backoff import Verdict, delays, judge
+from cdc.errors import CdcError, CheckFailed, PositionLost, Unavailable
+from cdc.lsn import Lsn, format_lsn
+from cdc.postgres.session import Connection, connect
+from cdc.progress import Progress
+from cdc.settings import Settings
+from cdc.source.slot import busy, emit_barrier, load_slot
+from cdc.source.stream import ReplicationStream
+from cdc.sync.adopt import adopt_missing_tables
+from cdc.sync.initialize import initialize
+from cdc.sync.pipeline import STATUS_INTERVAL_S, Limits, Pipeline, first_error
+from cdc.sync.position import IdleFile, check_identity, check_position
+from cdc.sync.snapshot import Report
+from cdc.target.apply import Target
+from cdc.target.checkpoint import SlotIdentity, load_checkpoint
+from cdc.target.ledger import record
+
+log = logging.getLogger(__name__)
+
+# How often the list of published tables is compared with the tables that there are.
+ADOPT_INTERVAL_S = 30.0
+
+# A command that was asked to come to an end waits this long for a database that is away.
+PATIENCE_S = 60.0
+
+
+@dataclass(slots=True, frozen=True)
+class Until:
+    """When `run` comes to an end by itself."""
+
+    current: bool = False
+    """All that is committed on the source when it starts."""
+    lsn: Lsn | None = None
+
+    @property
+    def asked(self) -> bool:
+        """There is an end."""
+        return self.current or self.lsn is not None
+
+
+class Daemon:
+    """One pipeline, kept alive."""
+
+    def __init__(self, settings: Settings, until: Until, report: Report) -> None:
+        self._settings = settings
+        self._until = until
+        self._report = report
+        self._stopping = asyncio.Event()
+        self._pipeline: Pipeline | None = None
+        self._target = Target(
+            settings.target.require_dsn(), settings.source.schemas, settings.source.slot
+        )
+        self._limits = Limits(until.lsn, PATIENCE_S if until.asked else None)
+        self._ready = False
+        self._streamed = False
+
+    def stop(self) -> None:
+        """Finish the batch in hand and return from `run`."""
+        self._stopping.set()
+        if self._pipeline is not None:
+            self._pipeline.stop()
+
+    async def run(self) -> None:
+        """Stream until told to stop or until the end that was asked for.
+
+        Raises NeedsOperator where trying again cannot help, Unavailable where an end was asked for
+        and a database stays away.
+        """
+        waits, since = delays(), monotonic()
+        while not self._stopping.is_set():
+            try:
+                await self._stream_once()
+            except (psycopg.Error, CdcError, OSError) as ex:
+                if judge(ex) is not Verdict.RETRY:
+                    raise
+                if self._streamed:
+                    waits, since = delays(), monotonic()
+                self._streamed = False
+                if self._until.asked and monotonic() - since > PATIENCE_S:
+                    raise
+                await self._pause(ex, next(waits))
+            else:
+                return
+            finally:
+                self._pipeline = None
+                if self._target.in_transaction:
+                    await self._target.close()
+        await self._target.close()
+
+    async def _pause(self, error: BaseException, delay: float) -> None:
+        message = error.message if isinstance(error, CdcError) else type(error).__name__
+        log.warning("trying again", extra={"error": message, "delay_s": round(delay, 2)})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._stopping.wait()
+
+    async def _stream_once(self) -> None:
+        """One turn: from connecting to the source to the end of its stream."""
+        settings = self._settings
+        if not self._ready:
+            await prepare(settings, snapshot=True, report=self._report)
+            self._ready = True
+        dsn = settings.source.require_dsn()
+        async with await connect(dsn) as source:
+            if self._until.current and self._limits.until is None:
+                self._limits.until = await emit_barrier(source)
+            await adopt_missing_tables(source, settings)
+            stream = await ReplicationStream.connect(dsn)
+            try:
+                await self._stream(source, stream)
+            finally:
+                await stream.close()
+
+    async def _stream(self, source: Connection, stream: ReplicationStream) -> None:
+        system = stream.system
+        identity = SlotIdentity(
+            self._settings.source.slot, system.system_identifier, system.timeline, system.database
+        )
+        idle_file = IdleFile(self._settings.state_dir, identity)
+        interval_s = await _status_interval(stream)
+        progress = await self._start(source, stream, identity, idle_file)
+        self._pipeline = Pipeline(
+            stream,
+            self._target,
+            progress,
+            idle_file,
+            settings=self._settings,
+            limits=self._limits,
+        )
+        if self._stopping.is_set():
+            self._pipeline.stop()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                adopt = tasks.create_task(self._adopt(source), name="adopt")
+                await self._pipeline.run(status_interval_s=interval_s)
+                adopt.cancel()
+        except BaseExceptionGroup as group:
+            raise first_error(group) from group
+
+    async def _start(
+        self,
+        source: Connection,
+        stream: ReplicationStream,
+        identity: SlotIdentity,
+        idle_file: IdleFile,
+    ) -> Progress:
+        """Start the stream where the target stands, if that leaves no gap."""
+        checkpoint = self._target.known_checkpoint
+        if checkpoint is None:
+            async with await connect(self._settings.target.require_dsn()) as target:
+                checkpoint = await load_checkpoint(target, identity.slot)
+        if checkpoint is None or checkpoint.lsn is None:
+            raise CheckFailed(
+                f"the target has no checkpoint for slot {identity.slot}",
+                hint="run `cdc init`",
+            )
+        check_identity(checkpoint, identity)
+        slot = await load_slot(source, identity.slot)
+        if slot is not None and slot.active:
+            raise busy(identity.slot, slot)
+        try:
+            check_position(checkpoint, slot, idle_file.load())
+        except PositionLost as ex:
+            await self._record_gap(ex, checkpoint.lsn, slot.confirmed if slot else None)
+            raise
+        await stream.start(identity.slot, self._settings.source.publication, checkpoint.lsn)
+        claimed = await self._target.open() if self._target.known_checkpoint is None else checkpoint
+        if claimed.lsn != checkpoint.lsn:
+            raise Unavailable("the checkpoint moved while the stream was started")
+        self._streamed = True
+        log.info(
+            "streaming",
+            extra={
+                "slot": identity.slot,
+                "from": format_lsn(checkpoint.lsn),
+                "epoch": claimed.epoch,
+            },
+        )
+        return Progress(checkpoint.lsn, checkpoint.lsn, checkpoint.lsn)
+
+    async def _record_gap(self, error: PositionLost, at: Lsn, to: Lsn | None) -> None:
+        async with await connect(self._settings.target.require_dsn()) as target:
+            await record(
+                target,
+                self._settings.source.slot,
+                "position lost",
+                error.message,
+                from_lsn=at,
+                to_lsn=to,
+            )
+
+    async def _adopt(self, source: Connection) -> None:
+        """Keep a publication that is a list of tables complete."""
+        while True:
+            await asyncio.sleep(ADOPT_INTERVAL_S)
+            try:
+                await adopt_missing_tables(source, self._settings)
+            except psycopg.errors.LockNotAvailable:
+                log.info("a new table is busy: adopting it later")
+
+
+async def prepare(settings: Settings, *, snapshot: bool, report: Report) -> None:
+    """Check both sides, then initialize what is missing; raise CheckFailed with all findings."""
+    breaking = [f for f in await preflight(settings) if f.severity is Severity.BREAKS]
+    if breaking:
+        raise CheckFailed(
+            "; ".join(f"{finding.subject}: {finding.problem}" for finding in breaking),
+            hint=breaking[0].mend if len(breaking) == 1 else "`cdc check` shows how to mend each",
+        )
+    await initialize(settings, snapshot=snapshot, report=report)
+
+
+async def run(settings: Settings, until: Until, report: Report) -> None:
+    """Run a daemon in this process, stopped by SIGTERM and SIGINT."""
+    daemon = Daemon(settings, until, report)
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, daemon.stop)
+    await daemon.run()
+
+
+async def _status_interval(stream: ReplicationStream) -> float:
+    timeout_s = await stream.sender_timeout_s()
+    return min(STATUS_INTERVAL_S, timeout_s / 3) if timeout_s else STATUS_INTERVAL_S

@@ -1,0 +1,1 @@
+"""The main job on two servers of its own: `cdc demo`."""

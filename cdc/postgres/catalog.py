@@ -1,0 +1,243 @@
+"""The tables of some schemas as a server's catalog has them: columns, keys, foreign keys, triggers.
+
+The same queries serve both sides. Nothing is cached here and nothing is judged: what the facts mean
+is up to who asks (`target.statements`, `sync.snapshot`, `assure.preflight`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import LiteralString, TypeVar
+
+from psycopg.rows import class_row
+
+from cdc.postgres.session import Connection
+
+
+@dataclass(slots=True, frozen=True)
+class Column:
+    """A column of a table."""
+
+    name: str
+    type: str
+    """As format_type() writes it, with modifier: numeric(20,4)."""
+    not_null: bool
+    has_default: bool
+    identity: str
+    """'' none, a always, d by default (pg_attribute.attidentity)."""
+    generated: str
+    """'' no, s stored, v virtual (pg_attribute.attgenerated)."""
+    exact_text: bool
+    """Equal values have equal texts (integers, texts, uuid, … but not numeric: 1.0 = 1.00)."""
+
+
+@dataclass(slots=True, frozen=True)
+class ForeignKey:
+    """A foreign key, seen from the referencing table."""
+
+    name: str
+    references: tuple[str, str]
+    deferrable: bool
+
+
+@dataclass(slots=True)
+class CatalogTable:
+    """A table as the catalog has it."""
+
+    schema: str
+    name: str
+    owner: str
+    replica_identity: str
+    """pg_class.relreplident: d default, n nothing, f full, i index."""
+    estimated_rows: int
+    bytes: int
+    deferrable: bool
+    """Has a constraint that SET CONSTRAINTS … DEFERRED can defer."""
+    columns: tuple[Column, ...] = ()
+    primary_key: tuple[str, ...] = ()
+    identity_index: tuple[str, ...] = ()
+    """Columns of the index that REPLICA IDENTITY USING INDEX names."""
+    unique_keys: tuple[tuple[str, ...], ...] = ()
+    """Columns of each unique index that ON CONFLICT can use."""
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    user_triggers: tuple[str, ...] = ()
+    """Triggers of users that would fire for an ordinary session (not internal, not disabled)."""
+
+    @property
+    def qualified_name(self) -> tuple[str, str]:
+        """Schema and name."""
+        return self.schema, self.name
+
+    @property
+    def replica_key(self) -> tuple[str, ...]:
+        """Columns that identify a row on the stream; empty if nothing does."""
+        match self.replica_identity:
+            case "d" | "f":
+                return self.primary_key
+            case "i":
+                return self.identity_index
+            case _:
+                return ()
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(slots=True)
+class Catalog:
+    """Tables by schema and name."""
+
+    tables: dict[tuple[str, str], CatalogTable] = field(default_factory=dict)
+
+    def primary_keys(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Return each table's primary key."""
+        return {name: table.primary_key for name, table in self.tables.items()}
+
+
+_TABLES = """
+select n.nspname as schema, c.relname as name, pg_get_userbyid(c.relowner)::text as owner,
+       c.relreplident::text as replica_identity,
+       greatest(c.reltuples, 0)::int8 as estimated_rows, pg_table_size(c.oid) as bytes,
+       exists (select from pg_constraint k where k.conrelid = c.oid and k.condeferrable)
+         as deferrable
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+ where n.nspname = any(%s) and c.relkind in ('r', 'p') and c.relpersistence = 'p'
+ order by 1, 2
+"""
+
+# Types of which equal values have equal texts: booleans, integers, uuid, texts, bytea, dates and
+# timestamps (under the pinned settings), enums, and domains over these. Not numeric: 1.0 = 1.00.
+_COLUMNS = """
+select n.nspname as schema, c.relname as table, a.attname as name,
+       format_type(a.atttypid, a.atttypmod) as type, a.attnotnull as not_null,
+       a.atthasdef as has_default, a.attidentity::text as identity,
+       a.attgenerated::text as generated,
+       (t.typtype = 'e' or coalesce(nullif(t.typbasetype, 0), t.oid)::regtype::text in
+         ('boolean', 'bytea', 'bigint', 'smallint', 'integer', 'text', 'oid', 'character varying',
+          'date', 'timestamp without time zone', 'timestamp with time zone', 'uuid'))
+       and coalesce(o.collisdeterministic, true) as exact_text
+  from pg_attribute a join pg_class c on c.oid = a.attrelid
+  join pg_namespace n on n.oid = c.relnamespace
+  join pg_type t on t.oid = a.atttypid left join pg_collation o on o.oid = a.attcollation
+ where n.nspname = any(%s) and c.relkind in ('r', 'p') and c.relpersistence = 'p'
+   and a.attnum > 0 and not a.attisdropped
+ order by 1, 2, a.attnum
+"""
+
+# Only what ON CONFLICT and a replica identity can use: immediate, whole-table, no expressions.
+_KEYS = """
+select n.nspname as schema, c.relname as table, i.indisprimary as primary_key,
+       i.indisreplident as replica_identity,
+       array(select a.attname::text
+               from unnest(i.indkey::int2[]) with ordinality k(attnum, ord)
+               join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+              where k.ord <= i.indnkeyatts order by k.ord) as columns
+  from pg_index i join pg_class c on c.oid = i.indrelid
+  join pg_namespace n on n.oid = c.relnamespace
+ where n.nspname = any(%s) and c.relpersistence = 'p' and i.indisunique and i.indimmediate
+   and i.indisvalid and i.indpred is null and i.indexprs is null
+ order by 1, 2, i.indisprimary desc, i.indexrelid
+"""
+
+_FOREIGN_KEYS = """
+select n.nspname as schema, c.relname as table, k.conname as name,
+       fn.nspname as references_schema, fc.relname as references_table,
+       k.condeferrable as deferrable
+  from pg_constraint k join pg_class c on c.oid = k.conrelid
+  join pg_namespace n on n.oid = c.relnamespace
+  join pg_class fc on fc.oid = k.confrelid join pg_namespace fn on fn.oid = fc.relnamespace
+ where n.nspname = any(%s) and k.contype = 'f'
+ order by 1, 2, 3
+"""
+
+_TRIGGERS = """
+select n.nspname as schema, c.relname as table, t.tgname as name
+  from pg_trigger t join pg_class c on c.oid = t.tgrelid
+  join pg_namespace n on n.oid = c.relnamespace
+ where n.nspname = any(%s) and not t.tgisinternal and t.tgenabled in ('O', 'A')
+ order by 1, 2, 3
+"""
+
+
+@dataclass(slots=True)
+class _ColumnRow:
+    schema: str
+    table: str
+    name: str
+    type: str
+    not_null: bool
+    has_default: bool
+    identity: str
+    generated: str
+    exact_text: bool
+
+
+@dataclass(slots=True)
+class _KeyRow:
+    schema: str
+    table: str
+    primary_key: bool
+    replica_identity: bool
+    columns: list[str]
+
+
+@dataclass(slots=True)
+class _ForeignKeyRow:
+    schema: str
+    table: str
+    name: str
+    references_schema: str
+    references_table: str
+    deferrable: bool
+
+
+@dataclass(slots=True)
+class _TriggerRow:
+    schema: str
+    table: str
+    name: str
+
+
+_R = TypeVar("_R")
+
+
+async def load_catalog(connection: Connection, schemas: Sequence[str]) -> Catalog:
+    """Read the tables of `schemas`, in five queries however many tables there are."""
+
+    async def rows(row_type: type[_R], query: LiteralString) -> list[_R]:
+        cursor = connection.cursor(row_factory=class_row(row_type))
+        return await (await cursor.execute(query, (list(schemas),))).fetchall()
+
+    tables = {(row.schema, row.name): row for row in await rows(CatalogTable, _TABLES)}
+    for column in await rows(_ColumnRow, _COLUMNS):
+        tables[column.schema, column.table].columns += (
+            Column(
+                name=column.name,
+                type=column.type,
+                not_null=column.not_null,
+                has_default=column.has_default,
+                identity=column.identity,
+                generated=column.generated,
+                exact_text=column.exact_text,
+            ),
+        )
+    for key in await rows(_KeyRow, _KEYS):
+        table = tables[key.schema, key.table]
+        columns = tuple(key.columns)
+        table.unique_keys += (columns,)
+        if key.primary_key:
+            table.primary_key = columns
+        if key.replica_identity:
+            table.identity_index = columns
+    for foreign in await rows(_ForeignKeyRow, _FOREIGN_KEYS):
+        tables[foreign.schema, foreign.table].foreign_keys += (
+            ForeignKey(
+                foreign.name,
+                (foreign.references_schema, foreign.references_table),
+                foreign.deferrable,
+            ),
+        )
+    for trigger in await rows(_TriggerRow, _TRIGGERS):
+        # Views have triggers too, and are no business of ours.
+        if (trigger.schema, trigger.table) in tables:
+            tables[trigger.schema, trigger.table].user_triggers += (trigger.name,)
+    return Catalog(tables)

@@ -1,0 +1,223 @@
+"""Every setting, once: its name, default, unit and reason. Nothing reads the environment elsewhere.
+
+A value comes, in this order, from the environment (`CDC_SECTION_NAME`), from a file per DSN in
+`$CREDENTIALS_DIRECTORY` (`source.dsn`, `target.dsn`), from `cdc.toml` (`--config`, `CDC_CONFIG`),
+else from the default here. A name that does not exist is an error, in the file and in
+the environment: a misspelt limit must not be a limit that does not hold.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from cdc.errors import SettingsError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Side(_Section):
+    dsn: SecretStr | None = None
+
+    def require_dsn(self) -> str:
+        """Return the DSN, or raise SettingsError where there is none."""
+        if self.dsn is None or not self.dsn.get_secret_value():
+            side = type(self).__name__.removesuffix("Settings").lower()
+            raise SettingsError(
+                f"the {side}'s DSN is not set",
+                hint=f"export CDC_{side.upper()}_DSN=postgresql://user:password@host:5432/database"
+                " (`cdc config show` lists what is set)",
+            )
+        return self.dsn.get_secret_value()
+
+
+class SourceSettings(_Side):
+    """The Supabase side."""
+
+    dsn: SecretStr | None = Field(None, description="direct connection, never a pooler")
+    schemas: list[str] = Field(["credit"], min_length=1, description="schemas to copy")
+    slot: str = Field(
+        "cdc_credit", pattern="^[a-z0-9_]{1,63}$", description="replication slot; one per daemon"
+    )
+    publication: str = Field("cdc_credit", min_length=1, description="publication to stream")
+    plugin: Literal["pgoutput"] = Field("pgoutput", description="output plugin of the slot")
+
+
+class TargetSettings(_Side):
+    """The Neon side."""
+
+    dsn: SecretStr | None = Field(None, description="direct endpoint, not -pooler")
+    idle_disconnect: float = Field(
+        30,
+        gt=0,
+        description="seconds without changes after which the session is closed: Neon sleeps",
+    )
+
+
+class ApplySettings(_Section):
+    """How changes are gathered and written."""
+
+    max_rows: int = Field(
+        50_000, ge=1, description="changes in a batch at most, whole transactions"
+    )
+    max_bytes: int = Field(
+        16 << 20, ge=1 << 16, description="bytes received for a batch at most; bounds the memory"
+    )
+
+
+class SnapshotSettings(_Section):
+    """The initial copy."""
+
+    workers: int = Field(4, ge=1, le=32, description="tables copied at once")
+
+
+class StateSettings(_Section):
+    """What the daemon keeps on its own disk."""
+
+    dir: Path | None = Field(
+        None, description="default: $STATE_DIRECTORY, else ~/.local/state/cdc; keep it"
+    )
+
+
+class Settings(BaseSettings):
+    """All settings, by section."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CDC_",
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        extra="forbid",
+        frozen=True,
+    )
+
+    source: SourceSettings = SourceSettings()
+    target: TargetSettings = TargetSettings()
+    apply: ApplySettings = ApplySettings()
+    snapshot: SnapshotSettings = SnapshotSettings()
+    state: StateSettings = StateSettings()
+
+    @property
+    def state_dir(self) -> Path:
+        """The state directory in force."""
+        if self.state.dir is not None:
+            return self.state.dir
+        given = os.environ.get("STATE_DIRECTORY")
+        return Path(given) if given else Path.home() / ".local" / "state" / "cdc"
+
+
+_CONFIG = "CDC_CONFIG"
+_NOT_SETTINGS = {_CONFIG}
+
+
+@dataclass(slots=True, frozen=True)
+class Setting:
+    """A setting in force, for people: a secret shows as asterisks."""
+
+    name: str
+    value: str
+    origin: str
+    """environment, credentials, the configuration file's path, or default."""
+
+
+@dataclass(slots=True, frozen=True)
+class LoadedSettings:
+    """The settings in force, and where each of those given came from."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+    def each(self) -> Iterator[Setting]:
+        """Yield every setting."""
+        for section_name in type(self.settings).model_fields:
+            section = getattr(self.settings, section_name)
+            for field in type(section).model_fields:
+                name = f"{section_name}.{field}"
+                value = getattr(section, field)
+                if name == "state.dir":
+                    value = self.settings.state_dir
+                shown = "" if value is None else str(value)
+                yield Setting(name, shown, self.origins.get(name, "default"))
+
+
+_Values = dict[str, dict[str, object]]
+
+
+def load_settings(config: Path | None = None) -> LoadedSettings:
+    """Read the settings from where they are; raise SettingsError with all that is wrong."""
+    given = os.environ.get(_CONFIG)
+    path = config or (Path(given) if given else None)
+    layers: list[tuple[str, _Values]] = []
+    if path is not None:
+        layers.append((str(path), _read_file(path)))
+    layers.append(("credentials", _read_credentials()))
+    layers.append(("environment", _read_environment()))
+    merged: _Values = {}
+    origins: dict[str, str] = {}
+    for origin, values in layers:
+        for section, fields in values.items():
+            if not isinstance(fields, dict):
+                raise SettingsError(
+                    f"{origin}: {section} is no section", hint="write [section] and name = value"
+                )
+            merged.setdefault(section, {}).update(fields)
+            origins.update({f"{section}.{name}": origin for name in fields})
+    try:
+        return LoadedSettings(Settings.model_validate(merged), origins)
+    except ValidationError as ex:
+        raise SettingsError(_explain(ex), hint="`cdc config show` lists all settings") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """Return what is wrong, without the values: one of them may be a password."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg'].lower()}"
+        for detail in error.errors(include_input=False, include_url=False)
+    )
+
+
+def _read_file(path: Path) -> _Values:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as ex:
+        raise SettingsError(
+            f"cannot read {path}: {ex.strerror}", hint="give the file with --config or CDC_CONFIG"
+        ) from None
+    except tomllib.TOMLDecodeError as ex:
+        raise SettingsError(
+            f"{path}: {ex}", hint="the file is TOML: [section], name = value"
+        ) from ex
+
+
+def _read_credentials() -> _Values:
+    """Read a file per setting, as systemd's LoadCredential= lays them out."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    values: _Values = {}
+    for side in ("source", "target") if folder else ():
+        file = Path(folder or "") / f"{side}.dsn"
+        if file.exists():
+            try:
+                values[side] = {"dsn": file.read_text().strip()}
+            except OSError as ex:
+                raise SettingsError(
+                    f"cannot read the credential {file}: {ex.strerror}",
+                    hint="see LoadCredential= in the unit file",
+                ) from None
+    return values
+
+
+def _read_environment() -> _Values:
+    sections = tuple(f"CDC_{name.upper()}_" for name in Settings.model_fields)
+    for name in os.environ:
+        if name.startswith("CDC_") and name not in _NOT_SETTINGS and not name.startswith(sections):
+            raise SettingsError(
+                f"{name} is not a setting", hint="`cdc config show` lists all settings"
+            )
+    values: _Values = EnvSettingsSource(Settings)()
+    return values

@@ -1,0 +1,1 @@
+"""The Supabase side: the publication, the slot, and the stream that is read from it."""

@@ -1,0 +1,165 @@
+"""Replication slots of the source: what they retain, who reads them, creating and dropping ours.
+
+A slot is the source's promise to keep WAL until it is confirmed. Its `restart_lsn` decides how much
+WAL is retained, its `confirmed_flush_lsn` from where a stream can resume. The view's columns differ
+by version (manual, "pg_replication_slots"), so that newer ones are read through JSON.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from cdc.errors import SlotBusy
+from cdc.lsn import Lsn, parse_lsn
+from cdc.postgres.session import Connection
+
+FAILOVER_VERSION = 170000
+
+
+@dataclass(slots=True, frozen=True)
+class SystemIdentity:
+    """What IDENTIFY_SYSTEM answers."""
+
+    system_identifier: str
+    timeline: int
+    lsn: Lsn
+    database: str
+
+
+@dataclass(slots=True)
+class Slot:
+    """A row of pg_replication_slots, with what its retention means. LSNs as text; bytes."""
+
+    name: str
+    plugin: str | None
+    database: str | None
+    active: bool
+    active_pid: int | None
+    consumer: str | None
+    """Who streams from it: application, user, address and since when."""
+    wal_status: str | None
+    """reserved, extended, unreserved or lost."""
+    restart_lsn: str | None
+    confirmed_flush_lsn: str | None
+    source_lsn: str
+    """The source's current write position."""
+    lag_bytes: int | None
+    """WAL written and not yet confirmed."""
+    retained_wal_bytes: int | None
+    safe_wal_bytes: int | None
+    """WAL that can still be written before the slot is lost; None: without limit, or lost."""
+    invalidation_reason: str | None
+    failover: bool
+
+    @property
+    def confirmed(self) -> Lsn | None:
+        """confirmed_flush_lsn as a number."""
+        return None if self.confirmed_flush_lsn is None else parse_lsn(self.confirmed_flush_lsn)
+
+
+@dataclass(slots=True, frozen=True)
+class CreatedSlot:
+    """A slot just created: the stream begins at `consistent_point`, the snapshot shows it."""
+
+    consistent_point: Lsn
+    snapshot: str | None
+    """Importable until the next command on the session that created the slot."""
+
+
+_SLOTS = """
+select s.slot_name::text as name, s.plugin::text as plugin, s.database::text as database,
+       s.active, s.active_pid,
+       case when a.pid is not null then format('%%s (user %%s, %%s, since %%s)',
+         coalesce(nullif(a.application_name, ''), 'unnamed'), a.usename,
+         coalesce(host(a.client_addr), 'local'), to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS'))
+       end as consumer,
+       s.wal_status, s.restart_lsn::text as restart_lsn,
+       s.confirmed_flush_lsn::text as confirmed_flush_lsn, w.lsn::text as source_lsn,
+       greatest(w.lsn - s.confirmed_flush_lsn, 0)::int8 as lag_bytes,
+       greatest(w.lsn - s.restart_lsn, 0)::int8 as retained_wal_bytes,
+       s.safe_wal_size as safe_wal_bytes,
+       to_jsonb(s) ->> 'invalidation_reason' as invalidation_reason,
+       coalesce((to_jsonb(s) ->> 'failover')::bool, false) as failover
+  from pg_replication_slots s left join pg_stat_activity a on a.pid = s.active_pid,
+       (select case when pg_is_in_recovery() then pg_last_wal_replay_lsn()
+               else pg_current_wal_lsn() end as lsn) w
+ where s.slot_type = 'logical' and (%(name)s::text is null or s.slot_name = %(name)s)
+ order by 1
+"""
+
+
+async def list_slots(connection: Connection) -> list[Slot]:
+    """Return the source's logical slots, all databases'."""
+    cursor = connection.cursor(row_factory=class_row(Slot))
+    return await (await cursor.execute(_SLOTS, {"name": None})).fetchall()
+
+
+async def load_slot(connection: Connection, name: str) -> Slot | None:
+    """Return a slot, or None where there is none of that name."""
+    cursor = connection.cursor(row_factory=class_row(Slot))
+    return await (await cursor.execute(_SLOTS, {"name": name})).fetchone()
+
+
+async def identify_system(replication: Connection) -> SystemIdentity:
+    """Return who the source is. Asked on a replication session: any role may."""
+    cursor = await replication.execute("IDENTIFY_SYSTEM")
+    row = await cursor.fetchone()
+    assert row is not None
+    system_identifier, timeline, lsn, database = row
+    return SystemIdentity(
+        str(system_identifier), int(str(timeline)), parse_lsn(str(lsn)), str(database)
+    )
+
+
+async def create_slot(
+    replication: Connection, name: str, *, plugin: str, snapshot: Literal["export", "nothing"]
+) -> CreatedSlot:
+    """Create a logical slot; waits for the transactions that are running on the source.
+
+    Where the server knows failover slots (17), it is one: it outlives a promoted standby.
+    """
+    failover = ", FAILOVER true" if replication.info.server_version >= FAILOVER_VERSION else ""
+    statement = f"CREATE_REPLICATION_SLOT {{}} LOGICAL {{}} (SNAPSHOT '{snapshot}'{failover})"
+    cursor = await replication.execute(
+        sql.SQL(statement).format(sql.Identifier(name), sql.Identifier(plugin))
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    _, consistent_point, exported, _ = row
+    return CreatedSlot(parse_lsn(str(consistent_point)), str(exported) if exported else None)
+
+
+async def drop_slot(connection: Connection, name: str) -> None:
+    """Drop a slot; raises SlotBusy while somebody streams from it."""
+    try:
+        await connection.execute("select pg_drop_replication_slot(%s)", (name,))
+    except psycopg.errors.ObjectInUse:
+        raise busy(name, await load_slot(connection, name)) from None
+
+
+def busy(name: str, slot: Slot | None) -> SlotBusy:
+    """Return the error that says who holds a slot."""
+    holder = (
+        f"PID {slot.active_pid}, {slot.consumer}" if slot and slot.active else "another session"
+    )
+    return SlotBusy(
+        f"slot {name} is in use by {holder}",
+        hint="stop that consumer first, or give this daemon a slot of its own (CDC_SOURCE_SLOT)",
+    )
+
+
+async def emit_barrier(connection: Connection) -> Lsn:
+    """Write a message into the WAL and return its LSN: what was committed before lies below it.
+
+    Transactional, so that its commit flushes the WAL: an LSN that nothing has flushed would not be
+    sent, and would be waited for in vain.
+    """
+    cursor = await connection.execute(
+        "select pg_logical_emit_message(true, 'cdc', 'barrier')::text"
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return parse_lsn(str(row[0]))

@@ -1,0 +1,152 @@
+"""The replication stream of one slot: the only file that touches psycopg's `pgconn`.
+
+psycopg has no API for streaming replication; its libpq wrapper is enough. Traps, each of them seen:
+
+- Never wait through `AsyncConnection.wait`: a task cancelled inside it sends a CancelRequest, and
+  the walsender ends ("canceling statement due to user request"). Cancelled inside `wait_async`, it
+  stays usable, so that the last status update can still be sent.
+- Never `get_copy_data(0)`: it holds the GIL while it blocks.
+- An error at the end of the stream has its SQLSTATE in the result, not in what is raised.
+
+`receive` is for one task; `send_status` has no await inside and may be called from another.
+"""
+
+import time
+
+import psycopg
+from psycopg import pq, sql
+from psycopg.abc import PQGen
+from psycopg.waiting import Wait, wait_async
+
+from cdc.errors import Unavailable
+from cdc.lsn import Lsn, format_lsn
+from cdc.postgres.session import Connection, connect_replication
+from cdc.source.slot import SystemIdentity, identify_system
+from cdc.wire.replication import encode_standby_status_update
+
+# Frames that one `receive` returns at most: some milliseconds of work before others get their turn.
+FRAMES = 2000
+
+# PostgreSQL's epoch, 2000-01-01, in µs of Unix time.
+_EPOCH_US = 946_684_800_000_000
+
+
+def clock_us() -> int:
+    """Return the time as the protocol has it: µs since 2000-01-01."""
+    return time.time_ns() // 1000 - _EPOCH_US
+
+
+class ReplicationStream:
+    """A replication session, and after `start` the stream of a slot."""
+
+    def __init__(self, connection: Connection, system: SystemIdentity) -> None:
+        self.connection = connection
+        """Takes replication commands until `start`."""
+        self._pgconn = connection.pgconn
+        self.system = system
+
+    @classmethod
+    async def connect(cls, dsn: str) -> "ReplicationStream":
+        """Open a replication session and ask who the server is. Raises psycopg.OperationalError."""
+        connection = await connect_replication(dsn)
+        try:
+            return cls(connection, await identify_system(connection))
+        except BaseException:
+            await connection.close()
+            raise
+
+    async def sender_timeout_s(self) -> float:
+        """Return after how many seconds of silence the walsender gives up; 0: never."""
+        cursor = await self.connection.execute(
+            "select setting::float8 / 1000 from pg_settings where name = 'wal_sender_timeout'"
+        )
+        row = await cursor.fetchone()
+        return float(str(row[0])) if row else 0.0
+
+    async def start(self, slot: str, publication: str, lsn: Lsn) -> None:
+        """Begin to stream what was committed after `lsn`.
+
+        The server starts no earlier than the slot's confirmed_flush_lsn, without an error: whether
+        that leaves a gap is to be found out before (`sync.position`).
+        """
+        options = sql.SQL(", ").join(
+            [
+                sql.SQL("proto_version '1'"),
+                sql.SQL("publication_names {}").format(sql.Literal(f'"{publication}"')),
+                sql.SQL("messages 'true'"),
+            ]
+        )
+        await self.connection.execute(
+            sql.SQL("START_REPLICATION SLOT {} LOGICAL {} ({})").format(
+                sql.Identifier(slot),
+                sql.SQL(format_lsn(lsn)),
+                options,
+            )
+        )
+        self._pgconn.nonblocking = 1
+
+    async def receive(self) -> list[bytes]:
+        """Return the frames that are there, at least one; wait for it if there is none."""
+        return await wait_async(self._frames(), self._pgconn.socket)
+
+    def _frames(self) -> PQGen[list[bytes]]:
+        pgconn = self._pgconn
+        frames: list[bytes] = []
+        dry = False
+        while len(frames) < FRAMES:
+            try:
+                size, data = pgconn.get_copy_data(1)
+            except psycopg.OperationalError as ex:
+                raise self._end() from ex
+            if size > 0:
+                frames.append(bytes(data))
+                dry = False
+            elif size < 0:
+                raise self._end()
+            elif not dry:
+                # The walsender writes a packet a message: look once more before waiting.
+                pgconn.consume_input()
+                dry = True
+            elif frames:
+                break
+            else:
+                yield Wait.R
+                pgconn.consume_input()
+        return frames
+
+    def _end(self) -> Exception:
+        """Return why the stream ended."""
+        result = self._pgconn.get_result()
+        if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
+            return psycopg.errors.error_from_result(result)
+        return Unavailable("the source ended the stream", hint="it restarts, or was told to stop")
+
+    def send_status(
+        self, *, received: Lsn, flushed: Lsn, applied: Lsn, reply_requested: bool = False
+    ) -> None:
+        """Tell the server how far we are; `flushed` is what it may forget.
+
+        What the socket does not take now leaves with the next call.
+        """
+        update = encode_standby_status_update(
+            received, flushed, applied, clock_us(), reply_requested=reply_requested
+        )
+        self._pgconn.put_copy_data(update)
+        self._pgconn.flush()
+
+    async def finish(self) -> None:
+        """End the stream in order, so that the last status update is surely taken in."""
+        self._pgconn.put_copy_end()
+        await wait_async(self._drain(), self._pgconn.socket)
+
+    def _drain(self) -> PQGen[None]:
+        pgconn = self._pgconn
+        while pgconn.flush():
+            yield Wait.W
+        while pgconn.get_copy_data(1)[0] >= 0:
+            yield Wait.R
+            pgconn.consume_input()
+
+    async def close(self) -> None:
+        """Close the session at once."""
+        await self.connection.close()

@@ -1,0 +1,1 @@
+"""The conductors: what source and target do together."""

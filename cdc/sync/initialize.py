@@ -1,0 +1,199 @@
+"""From two databases to a stream that can start: publication, slot, snapshot, checkpoint.
+
+    bookkeeping ─► publication ─► checkpoint row, LSN open ─► slot + exported snapshot
+                ─► copy ─► checkpoint = the slot's consistent point
+
+Safe to repeat. The row with an open LSN says that a copy of ours is under way: whoever finds it
+may drop the slot, empty the tables that the copy had filled, and begin again. Without such a row, a
+slot or rows that are there belong to somebody else and are not touched.
+"""
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from cdc.errors import CheckFailed, SlotBusy
+from cdc.lsn import Lsn
+from cdc.postgres.catalog import Catalog, load_catalog
+from cdc.postgres.session import Connection, connect
+from cdc.settings import Settings
+from cdc.source.publication import Publication, create_publication, load_publication
+from cdc.source.slot import create_slot, drop_slot, load_slot
+from cdc.source.stream import ReplicationStream
+from cdc.sync.position import check_identity
+from cdc.sync.snapshot import Endpoints, Report, copy_snapshot
+from cdc.target.checkpoint import (
+    Checkpoint,
+    SlotIdentity,
+    add_bookkeeping,
+    begin_snapshot,
+    complete_snapshot,
+    load_checkpoint,
+)
+from cdc.target.ledger import record
+
+
+@dataclass(slots=True)
+class _Pair:
+    """The sessions of an initialization, and what is known of both sides."""
+
+    settings: Settings
+    source: Connection
+    target: Connection
+    stream: ReplicationStream
+
+    @property
+    def slot(self) -> str:
+        return self.settings.source.slot
+
+    @property
+    def identity(self) -> SlotIdentity:
+        system = self.stream.system
+        return SlotIdentity(self.slot, system.system_identifier, system.timeline, system.database)
+
+
+async def initialize(settings: Settings, *, snapshot: bool, report: Report) -> Checkpoint:
+    """Make the pair ready to stream and return its checkpoint; do only what is still missing.
+
+    Without `snapshot` the target is taken to hold the source's rows already.
+    """
+    source_dsn, target_dsn = settings.source.require_dsn(), settings.target.require_dsn()
+    async with await connect(source_dsn) as source, await connect(target_dsn) as target:
+        stream = await ReplicationStream.connect(source_dsn)
+        try:
+            pair = _Pair(settings, source, target, stream)
+            return await _initialize(pair, snapshot=snapshot, report=report)
+        finally:
+            await stream.close()
+
+
+async def _initialize(pair: _Pair, *, snapshot: bool, report: Report) -> Checkpoint:
+    await _lock(pair)
+    checkpoint = await load_checkpoint(pair.target, pair.slot)
+    if checkpoint is not None:
+        check_identity(checkpoint, pair.identity)
+        if checkpoint.lsn is not None:
+            return checkpoint
+    source = await load_catalog(pair.source, pair.settings.source.schemas)
+    target = await load_catalog(pair.target, pair.settings.source.schemas)
+    publication = await ensure_publication(pair.source, pair.settings, source)
+    await _clear_slot(pair, checkpoint, keep=not snapshot)
+    await add_bookkeeping(pair.target)
+    if snapshot:
+        await _clear_tables(pair, publication)
+    await begin_snapshot(pair.target, pair.identity)
+    await _disable_triggers(pair, publication, target)
+    lsn = await _copy(pair, publication, target, report) if snapshot else await _take_slot(pair)
+    await complete_snapshot(pair.target, pair.slot, lsn)
+    checkpoint = await load_checkpoint(pair.target, pair.slot)
+    assert checkpoint is not None
+    return checkpoint
+
+
+async def _lock(pair: _Pair) -> None:
+    """Let nobody else initialize the same slot; the session's end gives the lock back."""
+    cursor = await pair.target.execute(
+        "select pg_try_advisory_lock(hashtextextended('cdc init ' || %s, 0))", (pair.slot,)
+    )
+    row = await cursor.fetchone()
+    if row is None or not row[0]:
+        raise SlotBusy(
+            f"another process is initializing slot {pair.slot}",
+            hint="wait for it, or stop it: `select * from pg_locks where locktype = 'advisory'`"
+            " on the target names it",
+        )
+
+
+async def ensure_publication(
+    source: Connection, settings: Settings, tables: Catalog
+) -> Publication:
+    """Return our publication, created where it is missing."""
+    name = settings.source.publication
+    publication = await load_publication(source, name)
+    if publication is None:
+        await create_publication(source, name, settings.source.schemas, list(tables.tables))
+        publication = await load_publication(source, name)
+        assert publication is not None
+    return publication
+
+
+async def _clear_slot(pair: _Pair, checkpoint: Checkpoint | None, *, keep: bool) -> None:
+    """Drop the slot of a copy that was cut off; refuse one that is not ours."""
+    slot = await load_slot(pair.source, pair.slot)
+    if slot is None or (keep and slot.plugin == pair.settings.source.plugin and not slot.active):
+        return
+    if checkpoint is None:
+        raise CheckFailed(
+            f"slot {pair.slot} exists, and the target has no checkpoint for it",
+            hint="if it is left over: `cdc slot drop`; if the target already holds the source's"
+            " rows as of that slot: `cdc init --no-snapshot`; else choose CDC_SOURCE_SLOT",
+        )
+    await drop_slot(pair.source, pair.slot)
+
+
+async def _clear_tables(pair: _Pair, publication: Publication) -> None:
+    """Empty what a copy that was cut off had filled; refuse tables with rows of somebody else."""
+    cursor = await pair.target.execute(
+        "select relation from cdc.snapshot_chunk where slot = %s", (pair.slot,)
+    )
+    ours = {str(row[0]) for row in await cursor.fetchall()}
+    names = {f"{t.schema}.{t.name}": sql.Identifier(t.schema, t.name) for t in publication.tables}
+    for name, table in names.items():
+        cursor = await pair.target.execute(sql.SQL("select exists (select from {})").format(table))
+        row = await cursor.fetchone()
+        if row is not None and row[0] and name not in ours:
+            raise CheckFailed(
+                f"{name} has rows on the target already",
+                hint=f"truncate {name} on the target if they may go; if the target already holds"
+                " the source's rows: `cdc init --no-snapshot`",
+            )
+    async with pair.target.transaction():
+        if ours & names.keys():
+            tables = sql.SQL(", ").join(names.values())
+            await pair.target.execute(sql.SQL("truncate {}").format(tables))
+        await pair.target.execute("delete from cdc.snapshot_chunk where slot = %s", (pair.slot,))
+
+
+async def _disable_triggers(pair: _Pair, publication: Publication, target: Catalog) -> None:
+    """Disable user triggers: the source's rows are to stay as they are. Promotion enables them."""
+    for table in publication.tables:
+        found = target.tables[table.qualified_name].user_triggers
+        if not found:
+            continue
+        name = f"{table.schema}.{table.name}"
+        async with pair.target.transaction():
+            await pair.target.execute(
+                sql.SQL("alter table {} disable trigger user").format(
+                    sql.Identifier(table.schema, table.name)
+                )
+            )
+            detail = f"{name}: disabled {', '.join(found)}"
+            await record(pair.target, pair.slot, "triggers disabled", detail)
+
+
+async def _copy(pair: _Pair, publication: Publication, target: Catalog, report: Report) -> Lsn:
+    created = await create_slot(
+        pair.stream.connection, pair.slot, plugin=pair.settings.source.plugin, snapshot="export"
+    )
+    assert created.snapshot is not None
+    endpoints = Endpoints(
+        pair.settings.source.require_dsn(),
+        pair.settings.target.require_dsn(),
+        created.snapshot,
+        pair.slot,
+    )
+    await copy_snapshot(
+        endpoints, publication, target, workers=pair.settings.snapshot.workers, report=report
+    )
+    return created.consistent_point
+
+
+async def _take_slot(pair: _Pair) -> Lsn:
+    """Return where the stream begins: at the slot that is there, or at one created now."""
+    slot = await load_slot(pair.source, pair.slot)
+    if slot is not None and slot.confirmed is not None:
+        return slot.confirmed
+    created = await create_slot(
+        pair.stream.connection, pair.slot, plugin=pair.settings.source.plugin, snapshot="nothing"
+    )
+    return created.consistent_point

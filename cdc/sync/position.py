@@ -1,0 +1,118 @@
+"""May the stream go on from here? The comparison of slot, checkpoint and what was confirmed idle.
+
+The slot forgets what was confirmed, and START_REPLICATION from an older position begins silently at
+the slot's own. So before each start:
+
+    confirmed_flush ≤ checkpoint                          nothing is missing
+    confirmed_flush > checkpoint, and the pair covers it  nothing was published in between
+    else                                                  changes are gone: halt
+
+The *pair* (checkpoint, idle_confirmed) is a file in the state directory. It says "while the target
+stood at this checkpoint, the source was confirmed up to here and had published nothing", and is on
+disk before the source is told. Both halves are needed: a target that was restored to an older
+checkpoint would pass a test of the second alone.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from cdc.errors import PositionLost
+from cdc.lsn import Lsn, format_lsn, parse_lsn
+from cdc.source.slot import Slot
+from cdc.target.checkpoint import Checkpoint, SlotIdentity
+
+
+@dataclass(slots=True, frozen=True)
+class IdlePair:
+    """Between `checkpoint` and `idle_confirmed` the source has published nothing."""
+
+    checkpoint: Lsn
+    idle_confirmed: Lsn
+
+
+class IdleFile:
+    """The pair on disk, in a file of its own for each slot identity."""
+
+    def __init__(self, state_dir: Path, identity: SlotIdentity) -> None:
+        self._identity = identity
+        name = f"{identity.system_identifier}-{identity.timeline}-{identity.slot}.json"
+        self._path = state_dir / name
+
+    def load(self) -> IdlePair | None:
+        """Return the pair, or None where there is no file of this slot."""
+        try:
+            content = orjson.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return None
+        try:
+            if content["database"] != self._identity.database:
+                return None
+            return IdlePair(parse_lsn(content["checkpoint"]), parse_lsn(content["idle_confirmed"]))
+        except (KeyError, TypeError, ValueError) as ex:
+            raise PositionLost(
+                f"the state file {self._path} cannot be read",
+                hint="restore it from a backup, or remove it if the target needs no catching up",
+            ) from ex
+
+    def save(self, pair: IdlePair) -> None:
+        """Write the pair so that it survives a crash: file and directory are fsynced."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        content = {
+            "slot": self._identity.slot,
+            "database": self._identity.database,
+            "checkpoint": format_lsn(pair.checkpoint),
+            "idle_confirmed": format_lsn(pair.idle_confirmed),
+        }
+        draft = self._path.with_suffix(".draft")
+        with draft.open("wb") as file:
+            file.write(orjson.dumps(content))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._path)
+        directory = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def check_identity(checkpoint: Checkpoint, found: SlotIdentity) -> None:
+    """Raise PositionLost unless the checkpoint belongs to this very slot."""
+    expected = checkpoint.identity
+    for what in ("system_identifier", "timeline", "database"):
+        there, here = getattr(expected, what), getattr(found, what)
+        if there != here:
+            raise PositionLost(
+                f"the checkpoint of slot {found.slot} belongs to {what.replace('_', ' ')} {there},"
+                f" the source is {here}",
+                hint="the source was restored, upgraded or replaced: compare both sides, then make"
+                " a new copy (README, “When the slot is lost”)",
+            )
+
+
+def check_position(checkpoint: Checkpoint, slot: Slot | None, pair: IdlePair | None) -> None:
+    """Raise PositionLost unless streaming from the checkpoint leaves no gap."""
+    name = checkpoint.identity.slot
+    hint = "changes may be missing on the target: make a new copy (README, “When the slot is lost”)"
+    at = checkpoint.lsn
+    assert at is not None
+    if slot is None:
+        raise PositionLost(f"slot {name} is gone; the checkpoint is {format_lsn(at)}", hint=hint)
+    if slot.wal_status == "lost":
+        reason = slot.invalidation_reason or "its WAL was removed"
+        raise PositionLost(
+            f"slot {name} is lost ({reason}); the checkpoint is {format_lsn(at)}", hint=hint
+        )
+    confirmed = slot.confirmed
+    if confirmed is None or confirmed <= at:
+        return
+    if pair is not None and at >= pair.checkpoint and confirmed <= pair.idle_confirmed:
+        return
+    raise PositionLost(
+        f"slot {name} was confirmed up to {format_lsn(confirmed)}, the target holds the source only"
+        f" up to {format_lsn(at)}, and nothing here says that the range between is empty",
+        hint=f"{hint}; if only the state directory was lost, bring its file back",
+    )

@@ -1,0 +1,275 @@
+"""Writes batches to the target, each in one transaction with the checkpoint that it moves.
+
+`Target` owns the one session that writes. It promises: after `apply` returns, the batch is durable
+and so is its checkpoint; after it raises, neither is, or the connection was lost and `open` finds
+out by reading the checkpoint. A batch that the target refuses in its set-based form is replayed one
+change at a time, in source order, before anyone is told.
+
+A large transaction comes in several batches. Its target transaction stays open between them, each
+part under a savepoint, and commits with the last one.
+
+It does not retry (`sync.pipeline` does), and it never asks the target anything between batches: a
+Neon compute that is left alone may sleep.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import psycopg
+from psycopg import AsyncRawCursor
+from psycopg.adapt import Buffer, Dumper
+
+from cdc.backoff import Verdict, judge
+from cdc.changes.batch import Batch
+from cdc.lsn import INVALID, Lsn
+from cdc.postgres.catalog import load_catalog
+from cdc.postgres.ordering import QualifiedName
+from cdc.postgres.session import Connection, connect
+from cdc.target.checkpoint import Checkpoint, advance, claim, fenced, load_checkpoint
+from cdc.target.plan import Action, Plan, Planner
+from cdc.target.replay import refusal, replay
+from cdc.target.statements import Copy, Execute
+
+log = logging.getLogger(__name__)
+
+# COPY data goes to the socket in pieces of this many bytes; larger ones gain nothing.
+_COPY_BLOCK = 1 << 18
+
+_BEGIN = Execute(b"begin")
+_DEFER = Execute(b"set constraints all deferred")
+_SAVEPOINT = Execute(b"savepoint part")
+_COMMIT = Execute(b"commit")
+
+
+class _TextDumper(Dumper):
+    """Values are the text that the source sent: the target's own input functions read them."""
+
+    oid = 0
+
+    def dump(self, obj: Buffer) -> Buffer:
+        return obj
+
+
+@dataclass(slots=True)
+class Applied:
+    """What became of a batch."""
+
+    lsn: Lsn
+    """The checkpoint as committed."""
+    replayed: bool
+    """The set-based form was refused."""
+
+
+class Target:
+    """The session that writes to the target, and the checkpoint that it holds."""
+
+    def __init__(self, dsn: str, schemas: Sequence[str], slot: str) -> None:
+        self._dsn = dsn
+        self._schemas = schemas
+        self._slot = slot
+        self._connection: Connection | None = None
+        self._planner: Planner | None = None
+        self._primary_keys: Mapping[QualifiedName, tuple[str, ...]] = {}
+        self._checkpoint: Checkpoint | None = None
+        self._in_transaction = False
+        self._transactions = 0
+        self._changes = 0
+
+    @property
+    def connected(self) -> bool:
+        """A session is open."""
+        return self._connection is not None
+
+    @property
+    def in_transaction(self) -> bool:
+        """A large transaction is open: what was applied of it is not committed."""
+        return self._in_transaction
+
+    @property
+    def primary_keys(self) -> Mapping[QualifiedName, tuple[str, ...]]:
+        """The primary keys of the target's tables, as they were when the session began."""
+        return self._primary_keys
+
+    @property
+    def known_checkpoint(self) -> Checkpoint | None:
+        """The checkpoint, or None before the first `open`."""
+        return self._checkpoint
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint as last read from the target or committed to it."""
+        assert self._checkpoint is not None, "open first"
+        return self._checkpoint
+
+    async def open(self) -> Checkpoint:
+        """Connect where there is no session, and return the checkpoint that the target holds.
+
+        The first call claims the checkpoint's epoch; later ones find it unchanged or raise Fenced.
+        """
+        if self._connection is not None:
+            return self.checkpoint
+        connection = await connect(self._dsn)
+        try:
+            await self._start(connection)
+        except BaseException:
+            await connection.close()
+            raise
+        self._connection = connection
+        return self.checkpoint
+
+    async def _start(self, connection: Connection) -> None:
+        connection.adapters.register_dumper(bytes, _TextDumper)
+        catalog = await load_catalog(connection, self._schemas)
+        self._planner = Planner(catalog)
+        self._primary_keys = catalog.primary_keys()
+        if self._checkpoint is None:
+            self._checkpoint = await claim(connection, self._slot)
+            return
+        found = await load_checkpoint(connection, self._slot)
+        if found is None or found.epoch != self._checkpoint.epoch:
+            raise fenced(self._slot)
+        self._checkpoint = found
+
+    async def close(self) -> None:
+        """End the session; what was not committed is gone, on the target as here."""
+        connection, self._connection = self._connection, None
+        self._in_transaction = False
+        self._transactions = self._changes = 0
+        if connection is not None:
+            await connection.close()
+
+    async def apply(self, batch: Batch) -> Applied:
+        """Write one batch. Raises psycopg.Error or CdcError, and then `close` is all that helps."""
+        await self.open()
+        assert self._planner is not None
+        plan = self._planner.plan(batch.steps)
+        replayed = plan is None
+        if plan is not None:
+            try:
+                await self._write(plan, batch)
+            except psycopg.Error as ex:
+                self._raise_if_fenced(ex)
+                if judge(ex) is not Verdict.REPLAY:
+                    raise
+                replayed = True
+                log.info("replaying a batch in source order", extra={"sqlstate": ex.sqlstate})
+                await self._undo()
+        if replayed:
+            await self._replay(batch, self._planner)
+        self._note(batch)
+        return Applied(self.checkpoint.lsn or INVALID, replayed)
+
+    async def _write(self, plan: Plan, batch: Batch) -> None:
+        actions = self._begin(batch)
+        for statements, copy in plan.stages:
+            actions.append(Execute(statements.create_stage))
+            if self._in_transaction:
+                actions.append(Execute(statements.clear_stage))
+            actions.append(copy)
+        await self._run([*actions, *plan.actions, *self._end(batch)])
+
+    async def _undo(self) -> None:
+        """Take back what this batch wrote: all of the transaction, or its last part."""
+        assert self._connection is not None
+        savepoint = b" to savepoint part" if self._in_transaction else b""
+        await self._connection.execute(b"rollback" + savepoint)
+
+    async def _replay(self, batch: Batch, planner: Planner) -> None:
+        assert self._connection is not None
+        await self._run(self._begin(batch))
+        await replay(AsyncRawCursor(self._connection), planner, batch)
+        try:
+            await self._run(self._end(batch))
+        except psycopg.Error as ex:
+            self._raise_if_fenced(ex)
+            if judge(ex) is Verdict.REPLAY:  # a deferred constraint speaks at the commit
+                raise refusal(ex, "a transaction", batch.end_lsn) from ex
+            raise
+
+    def _begin(self, batch: Batch) -> list[Action]:
+        actions: list[Action] = []
+        if not self._in_transaction:
+            actions.append(_BEGIN)
+            if self._planner is not None and self._planner.deferrable:
+                actions.append(_DEFER)
+        if self._in_transaction or not batch.final:
+            actions.append(_SAVEPOINT)
+        return actions
+
+    def _end(self, batch: Batch) -> list[Action]:
+        if not batch.final:
+            return []
+        move = advance(
+            self.checkpoint,
+            batch.end_lsn,
+            commit_time=batch.commit_time,
+            transactions=self._transactions + len(batch.commits),
+            changes=self._changes + batch.changes,
+        )
+        return [move, _COMMIT]
+
+    def _note(self, batch: Batch) -> None:
+        """Keep count of what an open transaction holds, and of what was committed."""
+        self._in_transaction = not batch.final
+        self._transactions += len(batch.commits)
+        self._changes += batch.changes
+        if batch.final:
+            self._checkpoint = replace(
+                self.checkpoint,
+                lsn=batch.end_lsn,
+                transactions=self.checkpoint.transactions + self._transactions,
+                changes=self.checkpoint.changes + self._changes,
+            )
+            self._transactions = self._changes = 0
+
+    def _raise_if_fenced(self, error: psycopg.Error) -> None:
+        if error.sqlstate == "CD001":
+            raise fenced(self._slot) from error
+
+    async def _run(self, actions: list[Action]) -> None:
+        """Run actions in order; statements that stand side by side cost one round trip."""
+        connection = self._connection
+        assert connection is not None
+        cursor = AsyncRawCursor(connection)
+        for is_copy, group in groupby(actions, lambda action: isinstance(action, Copy)):
+            if is_copy:
+                for action in group:
+                    await _copy(cursor, action)
+            else:
+                async with connection.pipeline():
+                    for action in group:
+                        await _execute(cursor, action)
+
+
+async def _execute(cursor: AsyncRawCursor[tuple[object, ...]], action: Action) -> None:
+    assert isinstance(action, Execute)
+    text = action.sql
+    if action.rows is not None:
+        text = b"with w as (%b returning 1) select cdc.expect(count(*), %d) from w" % (
+            text,
+            action.rows,
+        )
+    await cursor.execute(text, action.parameters, prepare=bool(action.parameters))
+
+
+async def _copy(cursor: AsyncRawCursor[tuple[object, ...]], action: Action) -> None:
+    assert isinstance(action, Copy)
+    async with cursor.copy(action.sql) as copy:
+        for block in _blocks(action.lines):
+            await copy.write(block)
+
+
+def _blocks(lines: list[bytes]) -> Iterator[bytes]:
+    """Yield lines joined to blocks of at least _COPY_BLOCK bytes."""
+    block: list[bytes] = []
+    size = 0
+    for line in lines:
+        block.append(line)
+        size += len(line)
+        if size >= _COPY_BLOCK:
+            yield b"".join(block)
+            block.clear()
+            size = 0
+    yield b"".join(block)

@@ -1,0 +1,157 @@
+"""The checkpoint: the LSN up to which the target holds the source, in a row of the target itself.
+
+It moves only inside the transaction that holds the data (`advance`), by compare-and-swap on LSN and
+epoch: the one statement is the exactly-once rule and the fence against a second daemon. Its row is
+bound to the slot it belongs to, by system identifier, timeline, database and slot name.
+"""
+
+from dataclasses import dataclass
+
+import psycopg
+from psycopg.rows import class_row
+
+from cdc.errors import Fenced
+from cdc.lsn import Lsn, format_lsn, parse_lsn
+from cdc.postgres.session import Connection
+from cdc.sqlfiles import read_sql
+from cdc.target.statements import Execute
+
+
+@dataclass(slots=True, frozen=True)
+class SlotIdentity:
+    """What makes a slot that one slot: another server's, or a restored one, is another."""
+
+    slot: str
+    system_identifier: str
+    timeline: int
+    database: str
+
+
+@dataclass(slots=True, frozen=True)
+class Checkpoint:
+    """The row as it was read."""
+
+    identity: SlotIdentity
+    lsn: Lsn | None
+    """None until the initial snapshot is complete."""
+    epoch: int
+    transactions: int
+    changes: int
+    age_s: float
+    """Seconds since it last moved, by the target's clock."""
+
+
+@dataclass(slots=True)
+class _Row:
+    slot: str
+    system_identifier: str
+    timeline: int
+    database: str
+    lsn: str | None
+    epoch: int
+    transactions: int
+    changes: int
+    age_s: float
+
+
+_COLUMNS = (
+    "slot, system_identifier, timeline, database, lsn::text, epoch, transactions, changes,"
+    " extract(epoch from clock_timestamp() - updated_at)::float8 as age_s"
+)
+
+
+async def add_bookkeeping(connection: Connection) -> None:
+    """Create the schema `cdc` on the target, or bring it up to date; safe to repeat."""
+    await connection.execute(read_sql("target/001_add_bookkeeping.sql"))
+
+
+async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | None:
+    """Return the slot's checkpoint; None where there is none, or no bookkeeping at all."""
+    cursor = connection.cursor(row_factory=class_row(_Row))
+    try:
+        await cursor.execute(f"select {_COLUMNS} from cdc.checkpoint where slot = %s", (slot,))
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return None
+    row = await cursor.fetchone()
+    return None if row is None else _checkpoint(row)
+
+
+async def begin_snapshot(connection: Connection, identity: SlotIdentity) -> None:
+    """Note that a slot of ours is about to be copied from; its LSN comes when the copy is whole."""
+    await connection.execute(
+        "insert into cdc.checkpoint (slot, system_identifier, timeline, database)"
+        " values (%s, %s, %s, %s) on conflict (slot) do update"
+        " set system_identifier = excluded.system_identifier, timeline = excluded.timeline,"
+        "     database = excluded.database, updated_at = clock_timestamp()"
+        " where checkpoint.lsn is null",
+        (identity.slot, identity.system_identifier, identity.timeline, identity.database),
+    )
+
+
+async def complete_snapshot(connection: Connection, slot: str, lsn: Lsn) -> None:
+    """Set the checkpoint to the slot's consistent point: the stream may go on from there."""
+    cursor = await connection.execute(
+        "update cdc.checkpoint set lsn = %s::pg_lsn, updated_at = clock_timestamp()"
+        " where slot = %s and lsn is null",
+        (format_lsn(lsn), slot),
+    )
+    if cursor.rowcount != 1:
+        raise fenced(slot)
+
+
+async def claim(connection: Connection, slot: str) -> Checkpoint:
+    """Raise the checkpoint's epoch, so that no daemon before us can write any more."""
+    cursor = connection.cursor(row_factory=class_row(_Row))
+    await cursor.execute(
+        "update cdc.checkpoint set epoch = epoch + 1 where slot = %s and lsn is not null"
+        f" returning {_COLUMNS}",
+        (slot,),
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise fenced(slot)
+    return _checkpoint(row)
+
+
+def advance(
+    checkpoint: Checkpoint, to: Lsn, *, commit_time: int, transactions: int, changes: int
+) -> Execute:
+    """Return the statement that moves the checkpoint, or aborts the transaction it stands in.
+
+    `commit_time` is in µs since 2000-01-01, as on the wire.
+    """
+    assert checkpoint.lsn is not None
+    assert to > checkpoint.lsn
+    parameters = (
+        checkpoint.identity.slot,
+        str(checkpoint.epoch),
+        format_lsn(checkpoint.lsn),
+        format_lsn(to),
+        f"{commit_time} microseconds",
+        str(transactions),
+        str(changes),
+    )
+    return Execute(
+        b"select cdc.advance($1, $2::int8, $3::pg_lsn, $4::pg_lsn,"
+        b" timestamptz '2000-01-01 00:00+00' + $5::interval, $6::int8, $7::int8)",
+        tuple(parameter.encode() for parameter in parameters),
+    )
+
+
+def _checkpoint(row: _Row) -> Checkpoint:
+    return Checkpoint(
+        identity=SlotIdentity(row.slot, row.system_identifier, row.timeline, row.database),
+        lsn=None if row.lsn is None else parse_lsn(row.lsn),
+        epoch=row.epoch,
+        transactions=row.transactions,
+        changes=row.changes,
+        age_s=row.age_s,
+    )
+
+
+def fenced(slot: str) -> Fenced:
+    """Return the error of a daemon that another one has replaced."""
+    return Fenced(
+        f"the checkpoint of slot {slot} was moved by another daemon",
+        hint="see who runs: `cdc slot list` names the slot's consumer; stop one of the two",
+    )

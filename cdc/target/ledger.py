@@ -1,0 +1,30 @@
+"""The ledger: what an operator has to know later, in a table of the target.
+
+Gaps, skips, triggers disabled, tables adopted. An entry is never changed but for its resolution.
+"""
+
+from cdc.lsn import Lsn, format_lsn
+from cdc.postgres.session import Connection
+
+
+async def record(
+    connection: Connection,
+    slot: str,
+    event: str,
+    detail: str,
+    *,
+    from_lsn: Lsn | None = None,
+    to_lsn: Lsn | None = None,
+) -> None:
+    """Write an entry, in the transaction that is open if one is."""
+    await connection.execute(
+        "insert into cdc.ledger (slot, event, detail, from_lsn, to_lsn)"
+        " values (%s, %s, %s, %s::pg_lsn, %s::pg_lsn)",
+        (
+            slot,
+            event,
+            detail,
+            None if from_lsn is None else format_lsn(from_lsn),
+            None if to_lsn is None else format_lsn(to_lsn),
+        ),
+    )

@@ -1,0 +1,186 @@
+"""The order in which a batch's net changes are written, so that constraints hold on the way.
+
+Within a segment, foreign keys and unique keys pull in opposite directions:
+
+    1. deletes of tables that nothing references: they may free a unique value that step 2 needs
+    2. inserts and updates, referenced tables before the ones that refer to them
+    3. deletes of referenced tables, in the opposite order: only now has every row that stays let go
+       of them, so that no ON DELETE CASCADE takes a row that the source still has
+
+What that order cannot satisfy (two rows that swap a unique value, a cycle of foreign keys) the
+target refuses, and the batch is replayed in source order. `plan` itself asks for the replay (None)
+where an order could go wrong unseen: step 3 finds rows by key, and if equal keys may differ in text
+(numeric 1.0 = 1.00) it could delete what step 2 has just written.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TypeAlias
+
+from cdc.changes.batch import KeyChange, Segment, Step, TableChanges, Truncation
+from cdc.changes.relations import Table
+from cdc.errors import ChangeRefused
+from cdc.postgres.catalog import Catalog, CatalogTable
+from cdc.postgres.ordering import reference_order
+from cdc.target.statements import Copy, Execute, Mask, TableStatements, truncate
+from cdc.wire.copytext import encode_line
+from cdc.wire.messages import UNCHANGED, Row
+
+Action: TypeAlias = Execute | Copy
+
+# From this many rows of a table on, staging (3 round trips, 1 ms) beats a statement a row (50 µs).
+SET_FORM_ROWS = 24
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to run, in two parts: stage rows, then write."""
+
+    stages: list[tuple[TableStatements, Copy]] = field(default_factory=list)
+    """The tables that have rows to stage, and these rows."""
+    actions: list[Action] = field(default_factory=list)
+    ops: Iterator[int] = field(default_factory=count)
+    """Ops not used yet: a table's stage serves all segments of the plan."""
+
+
+class Planner:
+    """Plans batches for the target's tables as the catalog had them when it was loaded."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self.deferrable = any(table.deferrable for table in catalog.tables.values())
+        """Some constraint can wait for the commit, as it may have done on the source."""
+        self._statements: dict[Table, TableStatements] = {}
+        self._rank = {name: n for n, name in enumerate(reference_order(catalog))}
+        self._referenced = {
+            key.references
+            for table in catalog.tables.values()
+            for key in table.foreign_keys
+            if key.references != table.qualified_name
+        }
+
+    def statements(self, table: Table) -> TableStatements:
+        """Return the statements for a table; raise ChangeRefused where the target has no place."""
+        statements = self._statements.get(table)
+        if statements is None:
+            stage = f"cdc stage {len(self._statements)}"
+            statements = TableStatements(table, self._target(table), stage)
+            self._statements[table] = statements
+        return statements
+
+    def truncation(self, step: Truncation) -> Execute:
+        """Return the statement that empties tables."""
+        tables = tuple(self._target(table) for table in step.tables)
+        return truncate(tables, restart_identity=step.restart_identity)
+
+    def plan(self, steps: list[Step]) -> Plan | None:
+        """Return what leaves the same rows as the steps' messages one by one; None: replay them."""
+        plan = Plan()
+        for step in steps:
+            match step:
+                case Segment():
+                    if not self._plan_segment(step, plan):
+                        return None
+                case KeyChange(table, old, new):
+                    plan.actions.append(self.statements(table).update_row(old, new))
+                case Truncation():
+                    plan.actions.append(self.truncation(step))
+        return plan
+
+    def _target(self, table: Table) -> CatalogTable:
+        try:
+            return self._catalog.tables[table.name]
+        except KeyError:
+            raise ChangeRefused(
+                f"the target has no table {table}",
+                hint=f"create {table} on the target as it is on the source, then start again"
+                " (`cdc check` lists all differences)",
+            ) from None
+
+    def _plan_segment(self, segment: Segment, plan: Plan) -> bool:
+        changed = sorted(
+            (c for c in segment.tables.values() if c.inserts or c.updates or c.deletes),
+            key=lambda changes: self._rank.get(changes.table.name, 0),
+        )
+        if any(
+            c.deletes and (c.inserts or c.updates) and not self._exact(c.table)
+            for c in changed
+            if c.table.name in self._referenced
+        ):
+            return False
+        first: list[Action] = []
+        then: list[Action] = []
+        last: list[Action] = []
+        for changes in changed:
+            writes = self._plan_table(changes, plan)
+            then += writes.upserts
+            if changes.table.name in self._referenced:
+                last = writes.deletes + last
+            else:
+                first += writes.deletes
+        plan.actions += first + then + last
+        return True
+
+    def _exact(self, table: Table) -> bool:
+        columns = {column.name: column for column in self._target(table).columns}
+        return all(columns[name].exact_text for name in table.key_columns)
+
+    def _plan_table(self, changes: TableChanges, plan: Plan) -> "_Writes":
+        statements = self.statements(changes.table)
+        rows = len(changes.inserts) + len(changes.updates) + len(changes.deletes)
+        if rows < SET_FORM_ROWS:
+            return _row_form(changes, statements)
+        return _set_form(changes, statements, plan)
+
+
+@dataclass(slots=True)
+class _Writes:
+    deletes: list[Action]
+    upserts: list[Action]
+
+
+def _row_form(changes: TableChanges, statements: TableStatements) -> _Writes:
+    upserts: list[Action] = [statements.upsert_row(row) for row in changes.inserts.values()]
+    for key, row in changes.updates.items():
+        if UNCHANGED in row:
+            upserts.append(statements.update_row(key, row))
+        else:
+            upserts.append(statements.upsert_row(row))
+    return _Writes([statements.delete_row(key) for key in changes.deletes], upserts)
+
+
+def _set_form(changes: TableChanges, statements: TableStatements, plan: Plan) -> _Writes:
+    writes = _Writes([], [])
+    if changes.inserts:
+        project = statements.project
+        lines = [encode_line(project(row)) for row in changes.inserts.values()]
+        writes.upserts.append(Copy(statements.copy_rows, lines))
+    staged: list[bytes] = []
+    if changes.deletes:
+        op = next(plan.ops)
+        text = b"%d" % op
+        staged += [statements.stage_key(text, key) for key in changes.deletes]
+        writes.deletes.append(statements.delete_stage(op))
+    whole = [row for row in changes.updates.values() if UNCHANGED not in row]
+    if whole:
+        op = next(plan.ops)
+        text = b"%d" % op
+        staged += [statements.stage_line(text, row) for row in whole]
+        writes.upserts.append(statements.upsert_stage(op))
+    for mask, rows in _patches(changes, statements).items():
+        op = next(plan.ops)
+        text = b"%d" % op
+        staged += [statements.stage_patch(text, row) for row in rows]
+        writes.upserts.append(statements.patch_stage(op, mask, len(rows)))
+    if staged:
+        plan.stages.append((statements, Copy(statements.copy_stage, staged)))
+    return writes
+
+
+def _patches(changes: TableChanges, statements: TableStatements) -> dict[Mask, list[Row]]:
+    patches: dict[Mask, list[Row]] = {}
+    for row in changes.updates.values():
+        if UNCHANGED in row:
+            patches.setdefault(statements.mask(row), []).append(row)
+    return patches

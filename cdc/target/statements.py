@@ -1,0 +1,240 @@
+"""The SQL that writes changes of one table to the target: texts and values, nothing is run here.
+
+Two forms of each change. The *row form* is one statement a row, for small batches and for the
+replay in source order. The *set form* stages many rows with one COPY into a temporary table and
+writes them with one statement a kind:
+
+    inserts   COPY straight into the table (the checkpoint proves that the keys are new)
+    updates   insert … select from the stage … on conflict do update
+    patches   update … from the stage: rows whose TOAST values stay as they are on the target
+    deletes   delete … using the stage
+
+The stage has a column more, the op that a row belongs to. Columns that the target generates are
+never written; identity columns are inserted (`overriding system value`) and never set.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+
+from psycopg import sql
+
+from cdc.changes.relations import Key, Table
+from cdc.errors import ChangeRefused
+from cdc.postgres.catalog import CatalogTable
+from cdc.wire.copytext import encode_line
+from cdc.wire.messages import UNCHANGED, Row
+
+_OP = "cdc op"
+Mask = tuple[int, ...]
+"""Positions of the columns that a patch sets."""
+
+
+@dataclass(slots=True, frozen=True)
+class Execute:
+    """A statement with its values; `rows` is how many it has to meet (None: any number)."""
+
+    sql: bytes
+    parameters: Row = ()
+    rows: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Copy:
+    """Lines for a COPY … FROM STDIN."""
+
+    sql: bytes
+    lines: list[bytes]
+
+
+def quoted(*names: str) -> str:
+    """Return names as one quoted, qualified identifier."""
+    return sql.Identifier(*names).as_string(None)
+
+
+class TableStatements:
+    """The statements for one shape of a source table and its table on the target."""
+
+    def __init__(self, table: Table, target: CatalogTable, stage: str) -> None:
+        self.table = table
+        columns = {column.name: column for column in target.columns}
+        missing = [name for name in table.columns if name not in columns]
+        if missing:
+            raise ChangeRefused(
+                f"{table}: the target lacks column {', '.join(missing)}",
+                hint=f"alter table {table} add column {missing[0]} … on the target,"
+                " then start again (`cdc check` lists all differences)",
+            )
+        if table.key_columns not in target.unique_keys:
+            raise ChangeRefused(
+                f"{table}: the target has no unique index on ({', '.join(table.key_columns)})",
+                hint=f"alter table {table} add primary key ({', '.join(table.key_columns)})"
+                " on the target, then start again",
+            )
+        self._stage = quoted("pg_temp", stage)
+        self._name = quoted(target.schema, target.name)
+        self._written = tuple(
+            n for n, name in enumerate(table.columns) if not columns[name].generated
+        )
+        always = {column.name for column in target.columns if column.identity == "a"}
+        self._settable = tuple(
+            n for n in self._written if table.columns[n] not in always and n not in table.key
+        )
+        self.project = _projection(self._written, len(table.columns))
+
+    def _column(self, position: int) -> str:
+        return quoted(self.table.columns[position])
+
+    def _columns(self, positions: tuple[int, ...], prefix: str = "") -> str:
+        return ", ".join(prefix + self._column(n) for n in positions)
+
+    def _matches(self, other: Callable[[int], str]) -> str:
+        return " and ".join(f"t.{self._column(n)} = {other(n)}" for n in self.table.key)
+
+    @cached_property
+    def _on_conflict(self) -> str:
+        key = self._columns(self.table.key)
+        if not self._settable:
+            return f"on conflict ({key}) do nothing"
+        settings = ", ".join(
+            f"{self._column(n)} = excluded.{self._column(n)}" for n in self._settable
+        )
+        return f"on conflict ({key}) do update set {settings}"
+
+    # Row form
+
+    @cached_property
+    def _upsert_row(self) -> bytes:
+        values = ", ".join(f"${n}" for n in range(1, len(self._written) + 1))
+        return (
+            f"insert into {self._name} ({self._columns(self._written)})"
+            f" overriding system value values ({values}) {self._on_conflict}"
+        ).encode()
+
+    def upsert_row(self, row: Row) -> Execute:
+        """Write a whole row, whether or not it is there."""
+        return Execute(self._upsert_row, self.project(row))
+
+    @cached_property
+    def _delete_row(self) -> bytes:
+        matches = self._matches(lambda n: f"${self.table.key.index(n) + 1}")
+        return f"delete from {self._name} t where {matches}".encode()
+
+    def delete_row(self, key: Key) -> Execute:
+        """Delete a row by its key, if it is there."""
+        return Execute(self._delete_row, self.table.key_values(key))
+
+    def update_row(self, key: Key, row: Row) -> Execute:
+        """Set the values that `row` has on the one row that has `key`, a new key too.
+
+        A row whose key changes may have it already: by ON UPDATE CASCADE, from a key that changed
+        before it. No other row can have the new key, or the source had not allowed it.
+        """
+        mask, keys = self.mask(row), [key]
+        if self.table.key_of(row) != key:
+            mask = self.table.key + mask
+            keys.append(self.table.key_of(row))
+        sets = ", ".join(f"{self._column(n)} = ${i}" for i, n in enumerate(mask, 1))
+        if not sets:  # nothing but an unchanged key: the row has to be there all the same
+            sets = f"{self._column(self.table.key[0])} = t.{self._column(self.table.key[0])}"
+        values = tuple(row[n] for n in mask)
+        matches = []
+        for each in keys:
+            first = len(values) + 1
+            matches.append(self._matches(lambda n, at=first: f"${at + self.table.key.index(n)}"))
+            values += self.table.key_values(each)
+        text = f"update {self._name} t set {sets} where {' or '.join(matches)}"
+        return Execute(text.encode(), values, rows=1)
+
+    def mask(self, row: Row) -> Mask:
+        """Return the positions of the columns that a patch with this row sets."""
+        return tuple(n for n in self._settable if row[n] is not UNCHANGED)
+
+    # Set form
+
+    @cached_property
+    def create_stage(self) -> bytes:
+        """Create the temporary table that rows are staged in; it lives as long as the session."""
+        return (
+            f"create temporary table if not exists {self._stage} on commit delete rows as"
+            f" select null::int4 as {quoted(_OP)}, {self._columns(self._written)}"
+            f" from {self._name} with no data"
+        ).encode()
+
+    @property
+    def clear_stage(self) -> bytes:
+        """Empty the stage within a transaction; the end of the transaction does it by itself."""
+        return f"truncate {self._stage}".encode()
+
+    @cached_property
+    def copy_rows(self) -> bytes:
+        """COPY straight into the table."""
+        return f"copy {self._name} ({self._columns(self._written)}) from stdin".encode()
+
+    @cached_property
+    def copy_stage(self) -> bytes:
+        """COPY into the stage, the op first."""
+        columns = self._columns(self._written)
+        return f"copy {self._stage} ({quoted(_OP)}, {columns}) from stdin".encode()
+
+    def stage_line(self, op: bytes, row: Row) -> bytes:
+        """Return the line of a row in the stage."""
+        return encode_line((op, *self.project(row)))
+
+    def stage_patch(self, op: bytes, row: Row) -> bytes:
+        """Return the line of a row of which some values stay as they are."""
+        values = self.project(row)
+        return encode_line((op, *(None if value is UNCHANGED else value for value in values)))
+
+    def stage_key(self, op: bytes, key: Key) -> bytes:
+        """Return the line of a row of which only the key matters."""
+        values: list[bytes | None] = [None] * len(self.table.columns)
+        for position, value in zip(self.table.key, self.table.key_values(key), strict=True):
+            values[position] = value
+        return encode_line((op, *self.project(tuple(values))))
+
+    def upsert_stage(self, op: int) -> Execute:
+        """Write the staged rows of an op, whether or not they are there."""
+        columns = self._columns(self._written)
+        return Execute(
+            f"insert into {self._name} ({columns}) overriding system value select {columns}"
+            f" from {self._stage} where {quoted(_OP)} = {op} {self._on_conflict}".encode()
+        )
+
+    def patch_stage(self, op: int, mask: Mask, rows: int) -> Execute:
+        """Set the masked columns of the staged rows of an op; every one of them has to be there."""
+        sets = ", ".join(f"{self._column(n)} = s.{self._column(n)}" for n in mask or self.table.key)
+        matches = self._matches(lambda n: f"s.{self._column(n)}")
+        return Execute(
+            f"update {self._name} t set {sets} from {self._stage} s"
+            f" where s.{quoted(_OP)} = {op} and {matches}".encode(),
+            rows=rows,
+        )
+
+    def delete_stage(self, op: int) -> Execute:
+        """Delete the staged rows of an op by their keys."""
+        matches = self._matches(lambda n: f"s.{self._column(n)}")
+        return Execute(
+            f"delete from {self._name} t using {self._stage} s"
+            f" where s.{quoted(_OP)} = {op} and {matches}".encode()
+        )
+
+
+def truncate(tables: tuple[CatalogTable, ...], *, restart_identity: bool) -> Execute:
+    """Empty tables. Without CASCADE: the message lists what the source emptied, nothing more is.
+
+    So does the server's own apply worker (`apply_handle_truncate`).
+    """
+    names = ", ".join(quoted(table.schema, table.name) for table in tables)
+    identity = " restart identity" if restart_identity else ""
+    return Execute(f"truncate {names}{identity}".encode())
+
+
+def _projection(positions: tuple[int, ...], width: int) -> Callable[[Row], Row]:
+    if positions == tuple(range(width)):
+        return lambda row: row
+    if len(positions) == 1:
+        only = positions[0]
+        return lambda row: (row[only],)
+    return itemgetter(*positions)

@@ -1,0 +1,1 @@
+"""Bytes on the wire into messages, and back: pure, and total over any input."""

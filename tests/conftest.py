@@ -1,0 +1,55 @@
+"""Fixtures that every test may ask for; a test that asks for none starts no server.
+
+`pair` and `credit_pair` run between PostgreSQL 18 servers; decorated with `on_every_version` (from
+tests.servers) a test runs once for each pair of versions that Supabase and Neon make likely.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pair import SUPABASE_EXTRAS, Pair, load, make_pair
+from tests.servers import SessionServers, Versions
+
+# What the caller's shell says of cdc or libpq is not what the tests are about.
+for name in [name for name in os.environ if name.startswith(("CDC_", "PG"))]:
+    del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[SessionServers]:
+    """Servers of the session; each starts when it is first asked for."""
+    session_servers = SessionServers()
+    yield session_servers
+    session_servers.close()
+
+
+@pytest.fixture
+def versions(request: pytest.FixtureRequest) -> Versions:
+    """Versions of the pair's servers: 18 and 18, unless the test is `on_every_version`."""
+    chosen = getattr(request, "param", Versions())
+    assert isinstance(chosen, Versions)
+    return chosen
+
+
+@pytest.fixture
+def pair(servers: SessionServers, versions: Versions, tmp_path: Path) -> Iterator[Pair]:
+    """Two empty databases, with names and a state directory of their own."""
+    with make_pair(servers, versions, tmp_path / "state", credit=False) as made:
+        yield made
+
+
+@pytest.fixture
+def credit_pair(servers: SessionServers, versions: Versions, tmp_path: Path) -> Iterator[Pair]:
+    """Two databases with the credit schema, without rows, owned by the platforms' roles."""
+    with make_pair(servers, versions, tmp_path / "state", credit=True) as made:
+        yield made
+
+
+@pytest.fixture
+def supabase_pair(credit_pair: Pair) -> Pair:
+    """A credit pair whose source also has row level security and a key to `auth.users`."""
+    load(credit_pair.source_admin_dsn, SUPABASE_EXTRAS)
+    return credit_pair

@@ -1,0 +1,1 @@
+"""Tests of the daemon and its commands between two real servers."""

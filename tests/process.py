@@ -1,0 +1,119 @@
+"""The console script as a process of its own, as an operator or systemd would run it.
+
+`run_cdc` waits for the end of a command; `spawn_cdc` gives a daemon that runs beside the test and
+is killed when its block is left. Nothing of the caller's environment that could steer cdc or libpq
+reaches either.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.pair import Pair
+
+# Generous: the machines of a CI are slow, and a test that hits it has failed anyway.
+COMMAND_TIMEOUT_S = 120.0
+
+
+def scrubbed_environment() -> dict[str, str]:
+    """Give this process's environment without what steers cdc or libpq."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("CDC_", "PG"))}
+
+
+def environment(pair: Pair | None, changes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Give the environment in which a command works on the pair, with a test's `changes`."""
+    settings: dict[str, str] = {}
+    if pair is not None:
+        settings = {
+            "CDC_SOURCE_DSN": pair.source_dsn,
+            "CDC_TARGET_DSN": pair.target_dsn,
+            "CDC_SOURCE_SLOT": pair.slot,
+            "CDC_SOURCE_PUBLICATION": pair.publication,
+            "CDC_STATE_DIR": str(pair.state_dir),
+        }
+    return scrubbed_environment() | settings | dict(changes or {})
+
+
+def run_cdc(
+    pair: Pair | None,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = COMMAND_TIMEOUT_S,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; the caller judges exit code and output."""
+    return subprocess.run(
+        [sys.executable, "-m", "cdc", *arguments],
+        env=environment(pair, env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=timeout_s,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A command that runs beside the test; its output goes to two files."""
+
+    process: subprocess.Popen[bytes]
+    stdout: Path
+    stderr: Path
+
+    def log(self) -> str:
+        """Give what it has logged so far."""
+        return self.stderr.read_text(errors="replace")
+
+    def wait_for_log(self, text: str, timeout_s: float = COMMAND_TIMEOUT_S) -> None:
+        """Wait until the log says `text`; fail when the daemon ends before, or takes too long."""
+        deadline = time.monotonic() + timeout_s
+        while text not in self.log():
+            # Read once more after the end: the text may be the last that it said.
+            ended = self.process.poll() is not None and text not in self.log()
+            assert not ended, f"ended with {self.process.returncode} before {text!r}: {self.log()}"
+            assert time.monotonic() < deadline, f"no {text!r} in {timeout_s} s: {self.log()}"
+            time.sleep(0.05)
+
+    def terminate(self, timeout_s: float = 10.0) -> int:
+        """Ask it to end, as systemd does, and give its exit code; fail when it takes longer."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def kill(self) -> None:
+        """End it as the kernel would when memory is short."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def spawn_cdc(
+    pair: Pair, *arguments: str, env: Mapping[str, str] | None = None
+) -> Iterator[Daemon]:
+    """Start a command beside the test, in a session of its own, and kill it at the end."""
+    pair.state_dir.mkdir(parents=True, exist_ok=True)
+    # A pair may see several daemons, one after the other or at once: each has its own files.
+    run = len(list(pair.state_dir.parent.glob("*.stderr")))
+    stdout = pair.state_dir.parent / f"{run}.stdout"
+    stderr = pair.state_dir.parent / f"{run}.stderr"
+    with (
+        stdout.open("wb") as output,
+        stderr.open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "cdc", *arguments],
+            env=environment(pair, env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=log,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            yield Daemon(process, stdout, stderr)
+        finally:
+            process.kill()
