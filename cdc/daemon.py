@@ -28,8 +28,9 @@ from cdc.settings import Settings
 from cdc.source.slot import busy, emit_barrier, load_slot
 from cdc.source.stream import ReplicationStream
 from cdc.sync.adopt import adopt_missing_tables
+from cdc.sync.feedback import STATUS_INTERVAL_S
 from cdc.sync.initialize import initialize
-from cdc.sync.pipeline import STATUS_INTERVAL_S, Limits, Pipeline, first_error
+from cdc.sync.pipeline import Limits, Pipeline, first_error
 from cdc.sync.position import IdleFile, check_identity, check_position
 from cdc.sync.snapshot import Report
 from cdc.target.apply import Target

@@ -1,1 +1,1 @@
-"""Operations on the pair: questions about it, answered by asking both sides."""
+"""Answers questions about the pair of databases, and changes neither of them by asking."""

@@ -1,8 +1,10 @@
 """How far the copy is behind, asked of the source alone: no question here wakes a sleeping target.
 
-Bytes: WAL written on the source and not yet confirmed. Seconds: what the walsender has measured
-between sending a commit and its confirmation (pg_stat_replication.flush_lag); 0 where nothing is
-behind, unknown where nobody streams.
+Bytes: WAL written on the source and not yet confirmed. A running daemon confirms within a second
+what others write; where none runs, a little WAL is looked into, and if nothing of it is published
+the copy is not behind. Seconds: what the walsender has measured between sending a commit and its
+confirmation (pg_stat_replication.flush_lag); 0 where nothing is behind, unknown where nobody
+streams.
 """
 
 from dataclasses import dataclass
@@ -11,8 +13,11 @@ from cdc.errors import CheckFailed
 from cdc.lsn import format_lsn
 from cdc.postgres.session import Connection, connect
 from cdc.settings import Settings
-from cdc.source.slot import Slot, load_slot
+from cdc.source.slot import Slot, holds_changes, load_slot
 from cdc.target.checkpoint import load_checkpoint
+
+# More WAL than this without a daemon is behind, whatever is in it: decoding it takes too long.
+_PEEK_BYTES = 64 << 20
 
 
 @dataclass(slots=True)
@@ -48,6 +53,11 @@ async def measure_lag(source: Connection, settings: Settings, *, ask_target: boo
             hint="`cdc init` creates it; `cdc slot list` shows those that there are",
         )
     checkpoint = await _checkpoint_lsn(settings) if ask_target else None
+    lag_bytes = slot.lag_bytes
+    if lag_bytes and lag_bytes <= _PEEK_BYTES and not slot.active and slot.wal_status != "lost":
+        publication = settings.source.publication
+        if await holds_changes(source, slot.name, publication) is False:
+            lag_bytes = 0
     return Lag(
         slot=slot.name,
         active=slot.active,
@@ -55,8 +65,8 @@ async def measure_lag(source: Connection, settings: Settings, *, ask_target: boo
         source_lsn=slot.source_lsn,
         confirmed_flush_lsn=slot.confirmed_flush_lsn,
         checkpoint_lsn=checkpoint,
-        lag_bytes=slot.lag_bytes,
-        lag_seconds=await _seconds(source, slot),
+        lag_bytes=lag_bytes,
+        lag_seconds=0.0 if lag_bytes == 0 else await _seconds(source, slot),
         retained_wal_bytes=slot.retained_wal_bytes,
         safe_wal_bytes=slot.safe_wal_bytes,
     )
@@ -71,8 +81,6 @@ async def _checkpoint_lsn(settings: Settings) -> str | None:
 
 
 async def _seconds(source: Connection, slot: Slot) -> float | None:
-    if slot.lag_bytes == 0:
-        return 0.0
     cursor = await source.execute(
         "select extract(epoch from flush_lag)::float8 from pg_stat_replication where pid = %s",
         (slot.active_pid,),

@@ -18,6 +18,8 @@ from cdc.postgres.session import Connection
 
 FAILOVER_VERSION = 170000
 
+PEEK_S = 2.0
+
 
 @dataclass(slots=True, frozen=True)
 class SystemIdentity:
@@ -163,3 +165,28 @@ async def emit_barrier(connection: Connection) -> Lsn:
     row = await cursor.fetchone()
     assert row is not None
     return parse_lsn(str(row[0]))
+
+
+async def holds_changes(connection: Connection, name: str, publication: str) -> bool | None:
+    """Tell whether anything that is published lies beyond a slot's confirmed position.
+
+    Looked up by decoding without consuming; takes the slot for as long, at most `PEEK_S`. None if
+    that does not suffice, if somebody else has the slot, or if the publication is gone.
+    """
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                sql.SQL("set local statement_timeout = {}").format(int(PEEK_S * 1000))
+            )
+            cursor = await connection.execute(
+                "select from pg_logical_slot_peek_binary_changes(%s, null, 1,"
+                " 'proto_version', '1', 'publication_names', %s) limit 1",
+                (name, f'"{publication}"'),
+            )
+            return await cursor.fetchone() is not None
+    except (
+        psycopg.errors.QueryCanceled,
+        psycopg.errors.ObjectInUse,
+        psycopg.errors.UndefinedObject,
+    ):
+        return None

@@ -2,8 +2,9 @@
 
 `Target` owns the one session that writes. It promises: after `apply` returns, the batch is durable
 and so is its checkpoint; after it raises, neither is, or the connection was lost and `open` finds
-out by reading the checkpoint. A batch that the target refuses in its set-based form is replayed one
-change at a time, in source order, before anyone is told.
+out by reading the checkpoint. A batch that the target refuses in its set-based form is replayed
+change by change in source order before anyone is told: first many in a round trip, then, if that
+fails too, one by one, to name the change.
 
 A large transaction comes in several batches. Its target transaction stays open between them, each
 part under a savepoint, and commits with the last one.
@@ -144,22 +145,30 @@ class Target:
         """Write one batch. Raises psycopg.Error or CdcError, and then `close` is all that helps."""
         await self.open()
         assert self._planner is not None
-        plan = self._planner.plan(batch.steps)
-        replayed = plan is None
-        if plan is not None:
-            try:
-                await self._write(plan, batch)
-            except psycopg.Error as ex:
-                self._raise_if_fenced(ex)
-                if judge(ex) is not Verdict.REPLAY:
-                    raise
-                replayed = True
-                log.info("replaying a batch in source order", extra={"sqlstate": ex.sqlstate})
-                await self._undo()
-        if replayed:
-            await self._replay(batch, self._planner)
+        planner = self._planner
+        plan = planner.plan(batch.steps)
+        if plan is not None and await self._try(plan, batch):
+            self._note(batch)
+            return Applied(self.checkpoint.lsn or INVALID, replayed=False)
+        # Unique values that swapped owners, say: in source order each change stands alone.
+        plan = Plan(actions=[action for _, action in planner.in_source_order(batch.steps)])
+        if not await self._try(plan, batch):
+            await self._replay(batch, planner)
         self._note(batch)
-        return Applied(self.checkpoint.lsn or INVALID, replayed)
+        return Applied(self.checkpoint.lsn or INVALID, replayed=True)
+
+    async def _try(self, plan: Plan, batch: Batch) -> bool:
+        """Write a plan; take it back and return False if the target refuses a statement of it."""
+        try:
+            await self._write(plan, batch)
+        except psycopg.Error as ex:
+            self._raise_if_fenced(ex)
+            if judge(ex) is not Verdict.REPLAY:
+                raise
+            log.info("replaying a batch in source order", extra={"sqlstate": ex.sqlstate})
+            await self._undo()
+            return False
+        return True
 
     async def _write(self, plan: Plan, batch: Batch) -> None:
         actions = self._begin(batch)

@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeAlias
 
-from cdc.changes.batch import KeyChange, Segment, Step, TableChanges, Truncation
+from cdc.changes.batch import KeyChange, Segment, Step, TableChanges, Truncation, resolve
 from cdc.changes.relations import Table
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import Catalog, CatalogTable
 from cdc.postgres.ordering import reference_order
 from cdc.target.statements import Copy, Execute, Mask, TableStatements, truncate
 from cdc.wire.copytext import encode_line
-from cdc.wire.messages import UNCHANGED, Row
+from cdc.wire.messages import UNCHANGED, Delete, Insert, Row, Update
 
 Action: TypeAlias = Execute | Copy
 
@@ -87,6 +87,32 @@ class Planner:
                 case Truncation():
                     plan.actions.append(self.truncation(step))
         return plan
+
+    def in_source_order(self, steps: list[Step]) -> Iterator[tuple[tuple[Table, ...], Execute]]:
+        """Yield the steps' changes one by one as the source made them, with their tables."""
+        for step in steps:
+            match step:
+                case Segment():
+                    for message in step.messages:
+                        table = step.tables[message.relation_id].table
+                        yield (table,), self._row_statement(table, message)
+                case KeyChange(table, old, new):
+                    yield (table,), self.statements(table).update_row(old, new)
+                case Truncation():
+                    yield step.tables, self.truncation(step)
+
+    def _row_statement(self, table: Table, message: Insert | Update | Delete) -> Execute:
+        statements = self.statements(table)
+        match message:
+            case Insert():
+                return statements.upsert_row(message.new)
+            case Delete():
+                return statements.delete_row(table.key_of(message.old))
+            case Update():
+                old, key, new = resolve(message, table)
+                if old == key and UNCHANGED not in new:
+                    return statements.upsert_row(new)
+                return statements.update_row(old, new)
 
     def _target(self, table: Table) -> CatalogTable:
         try:

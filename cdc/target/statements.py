@@ -16,6 +16,7 @@ never written; identity columns are inserted (`overriding system value`) and nev
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from operator import itemgetter
 
 from psycopg import sql
@@ -38,6 +39,8 @@ class Execute:
     sql: bytes
     parameters: Row = ()
     rows: int | None = None
+    otherwise: "Execute | None" = None
+    """What to run where it meets no row; None: that is an error."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,6 +95,11 @@ class TableStatements:
     def _matches(self, other: Callable[[int], str]) -> str:
         return " and ".join(f"t.{self._column(n)} = {other(n)}" for n in self.table.key)
 
+    def _matches_from(self, parameter: int) -> str:
+        """Return the condition that the key equals parameters, from this one on."""
+        numbers = dict(zip(self.table.key, count(parameter), strict=False))
+        return self._matches(lambda n: f"${numbers[n]}")
+
     @cached_property
     def _on_conflict(self) -> str:
         key = self._columns(self.table.key)
@@ -118,8 +126,7 @@ class TableStatements:
 
     @cached_property
     def _delete_row(self) -> bytes:
-        matches = self._matches(lambda n: f"${self.table.key.index(n) + 1}")
-        return f"delete from {self._name} t where {matches}".encode()
+        return f"delete from {self._name} t where {self._matches_from(1)}".encode()
 
     def delete_row(self, key: Key) -> Execute:
         """Delete a row by its key, if it is there."""
@@ -141,11 +148,11 @@ class TableStatements:
         values = tuple(row[n] for n in mask)
         matches = []
         for each in keys:
-            first = len(values) + 1
-            matches.append(self._matches(lambda n, at=first: f"${at + self.table.key.index(n)}"))
+            matches.append(self._matches_from(len(values) + 1))
             values += self.table.key_values(each)
         text = f"update {self._name} t set {sets} where {' or '.join(matches)}"
-        return Execute(text.encode(), values, rows=1)
+        whole = None if UNCHANGED in row else self.upsert_row(row)
+        return Execute(text.encode(), values, rows=1, otherwise=whole)
 
     def mask(self, row: Row) -> Mask:
         """Return the positions of the columns that a patch with this row sets."""

@@ -1,0 +1,180 @@
+"""What both databases say of themselves: loaded once (`assure.loading`), then judged by the checks.
+
+Nothing here asks a server, and nothing here is an opinion. What our role may not ask is None.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from cdc.postgres.catalog import Catalog, CatalogTable
+from cdc.postgres.ordering import QualifiedName
+from cdc.settings import Settings
+from cdc.source.publication import Publication
+from cdc.source.slot import Slot
+from cdc.target.checkpoint import Checkpoint
+
+
+class Intent(Enum):
+    """What the answer is wanted for."""
+
+    ASK = auto()
+    """To know: `cdc check`."""
+    COPY = auto()
+    """To copy everything now: `cdc init`."""
+    TAKE_OVER = auto()
+    """To stream onto rows that the target already holds: `cdc init --no-snapshot`."""
+
+
+@dataclass(slots=True, frozen=True)
+class Server:
+    """A server, and the role that we are there."""
+
+    version: int
+    """As server_version_num: 180006."""
+    database: str
+    role: str
+    superuser: bool
+    replication: bool
+    may_create: bool
+    """Schemas and publications, in this database."""
+    may_stage: bool
+    """Temporary tables, in this database."""
+    read_only: bool
+    in_recovery: bool
+
+
+@dataclass(slots=True, frozen=True)
+class Access:
+    """What our role may do with a table, and what kind of table it is."""
+
+    schema: str
+    name: str
+    partitioned: bool
+    partition: bool
+    row_security: bool
+    """Policies limit the rows that our role sees."""
+    owned: bool
+    usage: bool
+    """Of the table's schema."""
+    privileges: list[str]
+
+    @property
+    def readable(self) -> bool:
+        """All rows can be read."""
+        return self.usage and "select" in self.privileges and not self.row_security
+
+
+@dataclass(slots=True, frozen=True)
+class Capacity:
+    """Whether the source can serve one more slot, and for how long it keeps WAL for one."""
+
+    wal_level: str
+    max_slots: int
+    slots: int
+    max_senders: int
+    senders: int
+    keep_bytes: int | None
+    """max_slot_wal_keep_size; None: no limit."""
+
+
+@dataclass(slots=True, frozen=True)
+class SlotKind:
+    """What a slot of our name is."""
+
+    physical: bool
+    temporary: bool
+
+
+@dataclass(slots=True, frozen=True)
+class Bookkeeping:
+    """What the schema `cdc` on the target says."""
+
+    exists: bool
+    missing: tuple[str, ...]
+    """Privileges that our role lacks there, as GRANT statements name them."""
+    readable: bool
+    checkpoint: Checkpoint | None
+    chunks: frozenset[str]
+    """Tables with rows that an initial copy of ours has written."""
+
+
+@dataclass(slots=True, frozen=True)
+class SourceFacts:
+    """The source."""
+
+    server: Server
+    system_identifier: str | None
+    """None where our role may not know."""
+    capacity: Capacity
+    catalog: Catalog
+    access: dict[QualifiedName, Access]
+    schemas: list[str]
+    """Schemas that have tables, all of them."""
+    enums: dict[str, list[str]]
+    identity_indexes: dict[QualifiedName, str]
+    """An index of each table that could be its replica identity."""
+    expressions: dict[tuple[str, str, str], str]
+    """Of generated columns."""
+    publication: Publication | None
+    slot: Slot | None
+    """None where there is none, or a physical one."""
+    slot_kind: SlotKind | None
+
+
+@dataclass(slots=True, frozen=True)
+class TargetFacts:
+    """The target."""
+
+    server: Server
+    catalog: Catalog
+    access: dict[QualifiedName, Access]
+    enums: dict[str, list[str]]
+    bookkeeping: Bookkeeping
+    occupied: frozenset[QualifiedName]
+    """Tables that have rows, of those that can be read."""
+
+
+@dataclass(slots=True, frozen=True)
+class Facts:
+    """Both sides, and what is wanted of them."""
+
+    settings: Settings
+    intent: Intent
+    source: SourceFacts
+    target: TargetFacts
+
+    @property
+    def slot(self) -> str:
+        """Name of our slot."""
+        return self.settings.source.slot
+
+    @property
+    def initialized(self) -> bool:
+        """The initial copy is complete."""
+        checkpoint = self.target.bookkeeping.checkpoint
+        return checkpoint is not None and checkpoint.lsn is not None
+
+    def copied(self) -> Iterator[CatalogTable]:
+        """Yield the source's tables whose rows travel under the table's own name."""
+        publication = self.source.publication
+        via_root = publication is not None and publication.via_root
+        for name, table in self.source.catalog.tables.items():
+            access = self.source.access[name]
+            if not (access.partition if via_root else access.partitioned):
+                yield table
+
+    def pairs(self) -> Iterator[tuple[CatalogTable, CatalogTable]]:
+        """Yield the copied tables that are on both sides."""
+        for table in self.copied():
+            other = self.target.catalog.tables.get(table.qualified_name)
+            if other is not None:
+                yield table, other
+
+    def sent(self, table: CatalogTable) -> set[str]:
+        """Return the columns whose values the stream brings."""
+        published = self.source.publication.tables if self.source.publication else []
+        for part in published:
+            if part.qualified_name == table.qualified_name:
+                return set(part.columns)
+        return {column.name for column in table.columns if not column.generated}

@@ -1,0 +1,127 @@
+"""Takes batches from a queue of one and applies them, again and again if the target is away.
+
+A target that is away must not cost the stream: the batch waits here, with backoff, while feedback
+goes on. Whether a COMMIT that was not answered came through is read from the checkpoint. After a
+while without changes the session is closed, and nothing asks the target until there are some.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from time import monotonic
+
+import psycopg
+
+from cdc.backoff import Verdict, delays, judge
+from cdc.changes.batch import Batch
+from cdc.errors import CdcError, PositionLost, Unavailable
+from cdc.lsn import Lsn, format_lsn
+from cdc.progress import Progress
+from cdc.target.apply import Target
+
+log = logging.getLogger(__name__)
+
+
+class Applier:
+    """The only writer to the target while a pipeline runs."""
+
+    def __init__(
+        self,
+        target: Target,
+        progress: Progress,
+        *,
+        idle_disconnect_s: float,
+        patience_s: float | None,
+        applied: Callable[[], None],
+    ) -> None:
+        self._target = target
+        self._progress = progress
+        self._idle_disconnect_s = idle_disconnect_s
+        self._patience_s = patience_s
+        self._applied = applied
+        self._batches: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=1)
+        self._applying = False
+
+    @property
+    def free(self) -> bool:
+        """Nothing is being applied and nothing waits."""
+        return not self._applying and self._batches.empty()
+
+    async def put(self, batch: Batch | None) -> None:
+        """Hand over a batch, None as the last; waits while another one waits."""
+        await self._batches.put(batch)
+
+    async def run(self) -> None:
+        """Apply what comes, until the end is handed over."""
+        while (batch := await self._next()) is not None:
+            self._applying = True
+            await self._apply(batch)
+            self._note(batch)
+            self._applying = False
+            self._applied()
+
+    async def _next(self) -> Batch | None:
+        try:
+            async with asyncio.timeout(self._idle_disconnect_s):
+                return await self._batches.get()
+        except TimeoutError:
+            # An open transaction waits for its rest, however slowly the source sends it.
+            if self._target.connected and not self._target.in_transaction:
+                log.info("closing the idle session on the target")
+                await self._target.close()
+        return await self._batches.get()
+
+    async def _apply(self, batch: Batch) -> None:
+        before = self._target.checkpoint.lsn
+        continues = self._target.in_transaction
+        waits, since = delays(), monotonic()
+        while True:
+            try:
+                if await self._is_committed(batch, before):
+                    return
+                applied = await self._target.apply(batch)
+                self._progress.replays += applied.replayed
+            except (psycopg.Error, CdcError, OSError) as ex:
+                if judge(ex) is not Verdict.RETRY:
+                    raise
+                await self._target.close()
+                if continues:
+                    # What came before of this transaction is gone with the session.
+                    raise Unavailable("the target was lost inside a large transaction") from ex
+                if self._patience_s is not None and monotonic() - since > self._patience_s:
+                    raise Unavailable(
+                        f"the target was away for {self._patience_s:.0f} s: {type(ex).__name__}",
+                        hint="try again when it is back; nothing is lost while the slot keeps WAL",
+                    ) from ex
+                delay = next(waits)
+                log.warning(
+                    "the target is away: trying again",
+                    extra={"error": type(ex).__name__, "delay_s": round(delay, 2)},
+                )
+                await asyncio.sleep(delay)
+            else:
+                return
+
+    async def _is_committed(self, batch: Batch, before: Lsn | None) -> bool:
+        """Ask a target that was away whether the COMMIT that was not answered came through."""
+        if self._target.connected:
+            return False
+        found = (await self._target.open()).lsn
+        if batch.final and found == batch.end_lsn:
+            return True
+        if found != before:
+            raise PositionLost(
+                f"the target's checkpoint went from {format_lsn(before or 0)} to"
+                f" {format_lsn(found or 0)} while the daemon was not connected",
+                hint="the target was restored: make a new copy (README, “When the slot is lost”)",
+            )
+        return False
+
+    def _note(self, batch: Batch) -> None:
+        progress = self._progress
+        progress.batches += 1
+        progress.changes += batch.changes
+        if batch.final:
+            progress.transactions += len(batch.commits)
+            progress.commit_time = batch.commit_time
+            progress.apply(batch.end_lsn)

@@ -1,0 +1,105 @@
+"""Tells the source how far we are: on time, whatever the rest of the pipeline does.
+
+Three things move it: a batch was committed, the server asked, a second or an interval has passed.
+Only what the target has committed is confirmed; while nothing is pending, all that has come is, but
+not before the pair that says so is on disk (`sync.position`).
+
+It also notices a source that is gone without a word: each status update asks for an answer.
+"""
+
+import asyncio
+import contextlib
+from time import monotonic
+
+from cdc.errors import Unavailable
+from cdc.lsn import Lsn
+from cdc.progress import Progress
+from cdc.source.stream import ReplicationStream
+from cdc.sync.position import IdleFile, IdlePair
+
+# Without being asked, the server hears from us this often; a third of its patience if that is less.
+STATUS_INTERVAL_S = 10.0
+
+# Commits are confirmed as they come, but no more often than this: each confirmation costs the
+# server a look at its slots.
+CONFIRM_INTERVAL_S = 0.1
+
+# While nothing is published, other WAL is confirmed this often: an fsync here each time.
+IDLE_INTERVAL_S = 1.0
+
+# A source that is silent for so long, though asked several times, is gone.
+SILENCE_S = 60.0
+
+
+class Feedback:
+    """The only writer to the stream."""
+
+    def __init__(self, stream: ReplicationStream, progress: Progress, idle_file: IdleFile) -> None:
+        self._stream = stream
+        self._progress = progress
+        self._idle_file = idle_file
+        self._idle_pair: IdlePair | None = None
+        self._wake = asyncio.Event()
+        self._reply_now = False
+        self._last_frame = self._last_status = self._pair_saved = monotonic()
+        self.reading = True
+        """False while backpressure stops the reading, so that silence means nothing."""
+
+    def wake(self) -> None:
+        """Look for something to confirm."""
+        self._wake.set()
+
+    def request_reply(self) -> None:
+        """Send a status update now: the server asked."""
+        self._reply_now = True
+        self._wake.set()
+
+    def note_frames(self) -> None:
+        """Note that the server is alive."""
+        self._last_frame = monotonic()
+
+    async def run(self, interval_s: float) -> None:
+        """Confirm until cancelled; raises Unavailable when the source has gone silent."""
+        while True:
+            self._check_silence()
+            await self.confirm()
+            await asyncio.sleep(CONFIRM_INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_INTERVAL_S):
+                    await self._wake.wait()
+            self._wake.clear()
+            if monotonic() - self._last_status > interval_s:
+                self._reply_now = True
+
+    async def confirm(self, *, final: bool = False) -> None:
+        """Send a status update if there is news, or if it is time for one."""
+        progress = self._progress
+        lsn, applied = progress.confirmable, progress.applied
+        if lsn > applied:
+            lsn = await self._cover(applied, lsn, now=final or self._reply_now)
+        if lsn > progress.confirmed or final or self._reply_now:
+            self._stream.send_status(
+                received=progress.received, flushed=lsn, applied=applied, reply_requested=not final
+            )
+            self._reply_now = False
+            self._last_status = monotonic()
+            progress.confirm(lsn)
+
+    async def _cover(self, applied: Lsn, idle: Lsn, *, now: bool) -> Lsn:
+        """Return how far beyond the checkpoint may be confirmed: as the pair on disk says."""
+        pair = self._idle_pair
+        covered = applied
+        if pair is not None and pair.checkpoint == applied:
+            covered = pair.idle_confirmed
+        if covered < idle and (now or monotonic() - self._pair_saved > IDLE_INTERVAL_S):
+            pair = IdlePair(applied, idle)
+            await asyncio.to_thread(self._idle_file.save, pair)
+            self._idle_pair, self._pair_saved = pair, monotonic()
+            return idle
+        return covered
+
+    def _check_silence(self) -> None:
+        if not self.reading:
+            self.note_frames()
+        if monotonic() - self._last_frame > SILENCE_S:
+            raise Unavailable(f"the source has been silent for {SILENCE_S:.0f} s")
