@@ -18,6 +18,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from psycopg import AsyncCopy, sql
 
@@ -25,8 +26,8 @@ from cdc.errors import CheckFailed
 from cdc.postgres.catalog import Catalog, CatalogTable, load_catalog
 from cdc.postgres.session import Connection
 
-# A report costs the caller a line on a screen; this many rows take about a tenth of a second.
-_REPORT_ROWS = 10_000
+# In rows; about a tenth of a second.
+_REPORT_STEPS = 10_000
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ async def compare(
         comparison = comparisons[str(table)] = TableComparison()
         selection = _select(table)
         async with _rows(source, selection) as ours, _rows(target, selection) as theirs:
-            await _merge(ours, theirs, selection, lambda: report(str(table), comparison), comparison)
+            await _merge(ours, theirs, selection, comparison, partial(report, str(table)))
         report(str(table), comparison)
     return comparisons
 
@@ -111,9 +112,8 @@ def _select(table: CatalogTable) -> _Selection:
         columns = [sql.SQL("row({})::text").format(sql.SQL(", ").join(columns))]
         key = [0]
     # format() writes what COPY writes; a cast to text has its own ideas (boolean, character, inet).
-    order = [
-        sql.SQL("""format('%s', {}) collate "C\"""").format(columns[position]) for position in key
-    ]
+    text = sql.SQL("format('%s', {}) collate {}")
+    order = [text.format(columns[position], sql.Identifier("C")) for position in key]
     statement = sql.SQL("copy (select {} from {} order by {}) to stdout").format(
         sql.SQL(", ").join(columns),
         sql.Identifier(table.schema, table.name),
@@ -132,12 +132,13 @@ async def _merge(
     source: AsyncCopy,
     target: AsyncCopy,
     selection: _Selection,
-    report: Callable[[], None],
     counts: TableComparison,
+    report: Callable[[TableComparison], None],
 ) -> None:
     """Walk through both, always on with the one whose key comes first."""
     # The server sends a message a row, and an empty one at the end.
     ours, theirs = bytes(await source.read()), bytes(await target.read())
+    steps = 0
     while ours or theirs:
         if ours == theirs:  # nearly always: so the key need not be looked for
             first = 0
@@ -155,8 +156,9 @@ async def _merge(
         if first >= 0:
             counts.target_rows += 1
             theirs = bytes(await target.read())
-        if (counts.source_rows + counts.target_rows) % _REPORT_ROWS == 0:
-            report()
+        steps += 1
+        if steps % _REPORT_STEPS == 0:
+            report(counts)
 
 
 # Manual, COPY, "Text Format": what the server escapes with a letter; all else stands for itself.

@@ -127,12 +127,18 @@ class BatchBuilder:
         self._relations = relations
         self._batch = Batch()
         self._segment: Segment | None = None
+        self._continues = False
         self.in_transaction = False
 
     @property
     def changes(self) -> int:
         """Number of changes gathered."""
         return self._batch.changes
+
+    @property
+    def has_work(self) -> bool:
+        """There is something for the target: changes, or the end of a transaction handed over."""
+        return self._batch.changes > 0 or self._continues
 
     @property
     def size(self) -> int:
@@ -143,6 +149,7 @@ class BatchBuilder:
         """Return what was gathered since the last call, and start anew."""
         batch = self._batch
         batch.final = not self.in_transaction
+        self._continues = self.in_transaction
         self._batch = Batch()
         self._segment = None
         return batch

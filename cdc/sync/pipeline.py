@@ -124,14 +124,14 @@ class Pipeline:
             for frame in frames:
                 if self._receive_frame(frame):
                     await self._hand_over()
-            if self._applier.free and self._builder.changes:
+            if self._applier.free and self._builder.has_work:
                 if self._builder.in_transaction:
                     self._hand_over_at_commit = True
                 else:
                     await self._hand_over()
             # Frames may be there without end: the others get their turn here.
             await asyncio.sleep(0)
-        if self._builder.changes:
+        if self._builder.has_work:
             await self._hand_over()
 
     def _receive_frame(self, frame: bytes) -> bool:
@@ -148,7 +148,7 @@ class Pipeline:
         if isinstance(message, Commit):
             self._progress.receive(message.end_lsn)
             self._note_pending()
-            if self._hand_over_at_commit and builder.changes:
+            if self._hand_over_at_commit and builder.has_work:
                 return True
         elif isinstance(message, Begin):
             self._progress.pending = True
@@ -190,7 +190,7 @@ class Pipeline:
     def _note_pending(self) -> None:
         builder = self._builder
         self._progress.pending = (
-            not self._applier.free or builder.changes > 0 or builder.in_transaction
+            not self._applier.free or builder.has_work or builder.in_transaction
         )
 
 

@@ -5,6 +5,7 @@ for tests alone; it takes any values, also such that no server would send.
 """
 
 import struct
+from functools import singledispatch
 
 from cdc.wire.messages import (
     UNCHANGED,
@@ -25,35 +26,68 @@ from cdc.wire.messages import (
 from cdc.wire.replication import PrimaryKeepalive, XLogData
 
 
+@singledispatch
 def encode(message: Message) -> bytes:
     """Return the message as pgoutput writes it."""
-    match message:
-        case Begin(final_lsn, commit_time, xid):
-            return struct.pack("!cQqI", b"B", final_lsn, commit_time, xid)
-        case Commit(commit_lsn, end_lsn, commit_time):
-            return struct.pack("!cBQQq", b"C", 0, commit_lsn, end_lsn, commit_time)
-        case Origin(commit_lsn, name):
-            return struct.pack("!cQ", b"O", commit_lsn) + _string(name)
-        case Relation(relation_id, schema, name, replica_identity, columns):
-            head = struct.pack("!cI", b"R", relation_id) + _string(schema) + _string(name)
-            count = struct.pack("!H", len(columns))
-            return head + replica_identity.encode() + count + b"".join(map(_column, columns))
-        case Type(type_oid, schema, name):
-            return struct.pack("!cI", b"Y", type_oid) + _string(schema) + _string(name)
-        case Insert(relation_id, new):
-            return struct.pack("!cI", b"I", relation_id) + b"N" + _tuple(new)
-        case Update(relation_id, old, old_is_full, new):
-            before = b"" if old is None else _old(old, is_full=old_is_full)
-            return struct.pack("!cI", b"U", relation_id) + before + b"N" + _tuple(new)
-        case Delete(relation_id, old, old_is_full):
-            return struct.pack("!cI", b"D", relation_id) + _old(old, is_full=old_is_full)
-        case Truncate(relation_ids, cascade, restart_identity):
-            options = cascade | restart_identity << 1
-            count = len(relation_ids)
-            return struct.pack(f"!cIB{count}I", b"T", count, options, *relation_ids)
-        case LogicalMessage(transactional, lsn, prefix, content):
-            head = struct.pack("!cBQ", b"M", transactional, lsn) + _string(prefix)
-            return head + struct.pack("!I", len(content)) + content
+    raise TypeError(type(message))
+
+
+@encode.register
+def _(message: Begin) -> bytes:
+    return struct.pack("!cQqI", b"B", message.final_lsn, message.commit_time, message.xid)
+
+
+@encode.register
+def _(message: Commit) -> bytes:
+    lsns = message.commit_lsn, message.end_lsn
+    return struct.pack("!cBQQq", b"C", 0, *lsns, message.commit_time)
+
+
+@encode.register
+def _(message: Origin) -> bytes:
+    return struct.pack("!cQ", b"O", message.commit_lsn) + _string(message.name)
+
+
+@encode.register
+def _(message: Relation) -> bytes:
+    head = _head(b"R", message.relation_id) + _string(message.schema) + _string(message.name)
+    count = struct.pack("!H", len(message.columns))
+    columns = b"".join(map(_column, message.columns))
+    return head + message.replica_identity.encode() + count + columns
+
+
+@encode.register
+def _(message: Type) -> bytes:
+    return _head(b"Y", message.type_oid) + _string(message.schema) + _string(message.name)
+
+
+@encode.register
+def _(message: Insert) -> bytes:
+    return _head(b"I", message.relation_id) + b"N" + _tuple(message.new)
+
+
+@encode.register
+def _(message: Update) -> bytes:
+    old = b"" if message.old is None else _old(message.old, is_full=message.old_is_full)
+    return _head(b"U", message.relation_id) + old + b"N" + _tuple(message.new)
+
+
+@encode.register
+def _(message: Delete) -> bytes:
+    return _head(b"D", message.relation_id) + _old(message.old, is_full=message.old_is_full)
+
+
+@encode.register
+def _(message: Truncate) -> bytes:
+    ids = message.relation_ids
+    options = message.cascade | message.restart_identity << 1
+    return struct.pack(f"!cIB{len(ids)}I", b"T", len(ids), options, *ids)
+
+
+@encode.register
+def _(message: LogicalMessage) -> bytes:
+    head = struct.pack("!cBQ", b"M", message.transactional, message.lsn) + _string(message.prefix)
+    return head + struct.pack("!I", len(message.content)) + message.content
 
 
 def encode_frame(frame: XLogData | PrimaryKeepalive) -> bytes:
@@ -63,6 +97,10 @@ def encode_frame(frame: XLogData | PrimaryKeepalive) -> bytes:
             return struct.pack("!cQQq", b"w", data_start, wal_end, clock) + payload
         case PrimaryKeepalive(wal_end, clock, reply_requested):
             return struct.pack("!cQqB", b"k", wal_end, clock, reply_requested)
+
+
+def _head(kind: bytes, oid: int) -> bytes:
+    return struct.pack("!cI", kind, oid)
 
 
 def _string(text: str) -> bytes:
