@@ -18,7 +18,9 @@ from time import monotonic
 
 import psycopg
 
-from cdc.assure.preflight import Severity, preflight
+from cdc.assure.facts import Intent
+from cdc.assure.findings import Severity
+from cdc.assure.preflight import preflight
 from cdc.backoff import Verdict, delays, judge
 from cdc.errors import CdcError, CheckFailed, PositionLost, Unavailable
 from cdc.lsn import Lsn, format_lsn
@@ -223,7 +225,9 @@ class Daemon:
 
 async def prepare(settings: Settings, *, snapshot: bool, report: Report) -> None:
     """Check both sides, then initialize what is missing; raise CheckFailed with all findings."""
-    breaking = [f for f in await preflight(settings) if f.severity is Severity.BREAKS]
+    intent = Intent.COPY if snapshot else Intent.TAKE_OVER
+    findings = await preflight(settings, intent=intent)
+    breaking = [finding for finding in findings if finding.severity is Severity.BREAKS]
     if breaking:
         raise CheckFailed(
             "; ".join(f"{finding.subject}: {finding.problem}" for finding in breaking),

@@ -46,7 +46,8 @@ select current_setting('wal_level') as wal_level,
        (select count(*)::int from pg_replication_slots) as slots,
        current_setting('max_wal_senders')::int as max_senders,
        (select count(*)::int from pg_stat_replication) as senders,
-       nullif(pg_size_bytes(current_setting('max_slot_wal_keep_size')), -1048576) as keep_bytes
+       (select nullif(setting::int8, -1) * 1048576 from pg_settings
+         where name = 'max_slot_wal_keep_size') as keep_bytes
 """
 
 # The tables of the schemas, and those that their foreign keys reference elsewhere.

@@ -1,8 +1,8 @@
 """Checks of what the stream stands on: servers, the source's role, slot and checkpoint.
 
-Each check is a pure function of the facts and finds one kind of trouble. Whether slot and checkpoint
-leave a gap between them is found out at the start of the stream (`sync.position`): that takes the
-state directory of the daemon's own machine.
+Each check is a pure function of the facts and finds one kind of trouble. Whether slot and
+checkpoint leave a gap between them is found out at the start of the stream (`sync.position`): that
+takes the state directory of the daemon's own machine.
 """
 
 from collections.abc import Iterator
@@ -128,8 +128,8 @@ def check_slot_without_checkpoint(facts: Facts) -> Iterator[Finding]:
             "source",
             f"slot {facts.slot}",
             "exists, and the target has no checkpoint for it",
-            f"select pg_drop_replication_slot({literal(facts.slot)});  -- if it is left over; if the"
-            " target already holds the rows as of that slot: `cdc init --no-snapshot`",
+            f"select pg_drop_replication_slot({literal(facts.slot)});  -- if it is left over; if"
+            " the target already holds the rows as of that slot: `cdc init --no-snapshot`",
         )
 
 
@@ -189,8 +189,8 @@ def check_retention(facts: Facts) -> Iterator[Finding]:
             f"slot {facts.slot}",
             f"is lost once {left // _MEBIBYTE} MB more WAL are written; max_slot_wal_keep_size"
             f" allows {keep // _MEBIBYTE} MB",
-            "cdc run  # it catches up; to gain time, as a superuser on the source: alter system"
-            f" set max_slot_wal_keep_size = '{limit}MB'; select pg_reload_conf(); on Supabase:"
+            f"alter system set max_slot_wal_keep_size = '{limit}MB';\n"
+            "select pg_reload_conf();  -- that gains time, `cdc run` catches up; on Supabase:"
             f" supabase postgres-config update --config max_slot_wal_keep_size={limit}MB",
         )
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cdc.assure.preflight import Finding, Severity, preflight
+from cdc.assure.findings import Finding, Severity
+from cdc.assure.preflight import preflight
 from cdc.cli.output import print_json, settings
 
 

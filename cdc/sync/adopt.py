@@ -23,6 +23,7 @@ from cdc.settings import Settings
 from cdc.source.publication import PublishedTable, add_table, load_publication
 from cdc.sync.snapshot import copy_table, note_copied
 from cdc.target.ledger import record
+from cdc.target.tables import prepare_tables
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +86,12 @@ async def _require_place(target: Connection, table: PublishedTable, settings: Se
             f"the source has a new table {shown}, the target has not",
             hint=f"create {shown} on the target as it is on the source; the daemon then copies it",
         )
+    slot = settings.source.slot
+    await prepare_tables(target, slot, [catalog.tables[table.qualified_name]])
     name = sql.Identifier(table.schema, table.name)
     noted = await target.execute(
         "delete from cdc.snapshot_chunk where slot = %s and relation = %s",
-        (settings.source.slot, shown),
+        (slot, shown),
     )
     if noted.rowcount:
         await target.execute(sql.SQL("delete from {}").format(name))

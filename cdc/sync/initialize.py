@@ -30,7 +30,7 @@ from cdc.target.checkpoint import (
     complete_snapshot,
     load_checkpoint,
 )
-from cdc.target.ledger import record
+from cdc.target.tables import prepare_tables
 
 
 @dataclass(slots=True)
@@ -82,7 +82,8 @@ async def _initialize(pair: _Pair, *, snapshot: bool, report: Report) -> Checkpo
     if snapshot:
         await _clear_tables(pair, publication)
     await begin_snapshot(pair.target, pair.identity)
-    await _disable_triggers(pair, publication, target)
+    published = [target.tables[table.qualified_name] for table in publication.tables]
+    await prepare_tables(pair.target, pair.slot, published)
     lsn = await _copy(pair, publication, target, report) if snapshot else await _take_slot(pair)
     await complete_snapshot(pair.target, pair.slot, lsn)
     checkpoint = await load_checkpoint(pair.target, pair.slot)
@@ -152,23 +153,6 @@ async def _clear_tables(pair: _Pair, publication: Publication) -> None:
             tables = sql.SQL(", ").join(names.values())
             await pair.target.execute(sql.SQL("truncate {}").format(tables))
         await pair.target.execute("delete from cdc.snapshot_chunk where slot = %s", (pair.slot,))
-
-
-async def _disable_triggers(pair: _Pair, publication: Publication, target: Catalog) -> None:
-    """Disable user triggers: the source's rows are to stay as they are. Promotion enables them."""
-    for table in publication.tables:
-        found = target.tables[table.qualified_name].user_triggers
-        if not found:
-            continue
-        name = f"{table.schema}.{table.name}"
-        async with pair.target.transaction():
-            await pair.target.execute(
-                sql.SQL("alter table {} disable trigger user").format(
-                    sql.Identifier(table.schema, table.name)
-                )
-            )
-            detail = f"{name}: disabled {', '.join(found)}"
-            await record(pair.target, pair.slot, "triggers disabled", detail)
 
 
 async def _copy(pair: _Pair, publication: Publication, target: Catalog, report: Report) -> Lsn:

@@ -24,14 +24,16 @@ from psycopg.adapt import Buffer, Dumper
 
 from cdc.backoff import Verdict, judge
 from cdc.changes.batch import Batch
+from cdc.errors import ChangeRefused
 from cdc.lsn import INVALID, Lsn
-from cdc.postgres.catalog import load_catalog
+from cdc.postgres.catalog import Catalog, load_catalog
 from cdc.postgres.ordering import QualifiedName
 from cdc.postgres.session import Connection, connect
 from cdc.target.checkpoint import Checkpoint, advance, claim, fenced, load_checkpoint
 from cdc.target.plan import Action, Plan, Planner
 from cdc.target.replay import refusal, replay
 from cdc.target.statements import Copy, Execute
+from cdc.target.tables import prepare_tables
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ class Target:
         self._slot = slot
         self._connection: Connection | None = None
         self._planner: Planner | None = None
-        self._primary_keys: Mapping[QualifiedName, tuple[str, ...]] = {}
+        self._catalog = Catalog()
         self._checkpoint: Checkpoint | None = None
         self._in_transaction = False
         self._transactions = 0
@@ -91,7 +93,7 @@ class Target:
     @property
     def primary_keys(self) -> Mapping[QualifiedName, tuple[str, ...]]:
         """The primary keys of the target's tables, as they were when the session began."""
-        return self._primary_keys
+        return self._catalog.primary_keys()
 
     @property
     def known_checkpoint(self) -> Checkpoint | None:
@@ -122,9 +124,8 @@ class Target:
 
     async def _start(self, connection: Connection) -> None:
         connection.adapters.register_dumper(bytes, _TextDumper)
-        catalog = await load_catalog(connection, self._schemas)
-        self._planner = Planner(catalog)
-        self._primary_keys = catalog.primary_keys()
+        self._catalog = await load_catalog(connection, self._schemas)
+        self._planner = Planner(self._catalog)
         if self._checkpoint is None:
             self._checkpoint = await claim(connection, self._slot)
             return
@@ -145,17 +146,34 @@ class Target:
         """Write one batch. Raises psycopg.Error or CdcError, and then `close` is all that helps."""
         await self.open()
         assert self._planner is not None
-        planner = self._planner
-        plan = planner.plan(batch.steps)
+        try:
+            plan = self._planner.plan(batch.steps)
+        except ChangeRefused:
+            # The table or column may be newer than the session.
+            await self._reload()
+            plan = self._planner.plan(batch.steps)
         if plan is not None and await self._try(plan, batch):
             self._note(batch)
             return Applied(self.checkpoint.lsn or INVALID, replayed=False)
         # Unique values that swapped owners, say: in source order each change stands alone.
+        planner = self._planner
         plan = Plan(actions=[action for _, action in planner.in_source_order(batch.steps)])
         if not await self._try(plan, batch):
             await self._replay(batch, planner)
         self._note(batch)
         return Applied(self.checkpoint.lsn or INVALID, replayed=True)
+
+    async def _reload(self) -> None:
+        """Read the catalog again, and make tables that are new take rows as they are."""
+        assert self._connection is not None
+        known = self._catalog.tables
+        found = await load_catalog(self._connection, self._schemas)
+        new = [table for name, table in found.tables.items() if name not in known]
+        if new and not self._in_transaction:
+            await prepare_tables(self._connection, self._slot, new)
+            found = await load_catalog(self._connection, self._schemas)
+        self._catalog = found
+        self._planner = Planner(found)
 
     async def _try(self, plan: Plan, batch: Batch) -> bool:
         """Write a plan; take it back and return False if the target refuses a statement of it."""

@@ -43,7 +43,7 @@ def read_value(text: bytes) -> Value:
 @example((b"\\.",))
 @example((None, b"\\N", b"", b"\t", None))
 def test_a_line_gives_the_row_back(row: Row) -> None:
-    """Whatever the values are, they come back: NULL, the empty one and a literal backslash N too."""
+    """Whatever the values are, they come back: NULL, the empty one, a literal backslash N."""
     assert read_line(encode_line(row)) == row
 
 

@@ -1,0 +1,131 @@
+"""Preflight: everything about the two databases that would break the copy, before it breaks.
+
+    the DSNs ─► both sessions ─► is it one database? ─► facts of both sides ─► checks ─► findings
+
+A stage that finds something ends the preflight there: behind a pooler nothing can be asked, and of
+one database twice, or of a server that is too old, the later answers would mislead.
+
+Promises to change nothing: no statement that writes, on sessions that are read-only. A failed
+connection is raised as psycopg raises it, it is not a finding; a DSN that is not set or cannot be
+read raises SettingsError.
+"""
+
+import secrets
+from urllib.parse import quote, urlencode
+
+from psycopg.conninfo import conninfo_to_dict
+
+from cdc.assure import definitions, permissions, publishing, streaming
+from cdc.assure.facts import Facts, Intent
+from cdc.assure.findings import Finding, breaks
+from cdc.assure.loading import load_source, load_target
+from cdc.postgres.session import Connection, Side, connect, conninfo, endpoint
+from cdc.settings import Settings
+
+_CHECKS = (*streaming.CHECKS, *publishing.CHECKS, *definitions.CHECKS, *permissions.CHECKS)
+
+_NAME = "cdc check"
+
+# FOR TABLES IN SCHEMA, column lists and row filters are of 15, Supabase's oldest.
+OLDEST_SOURCE = 150000
+
+
+async def preflight(settings: Settings, *, intent: Intent = Intent.ASK) -> list[Finding]:
+    """Return what is wrong with the pair; nothing if it may be copied, or goes on being copied."""
+    source_dsn, target_dsn = settings.source.require_dsn(), settings.target.require_dsn()
+    pooled = [*check_pooled("source", source_dsn), *check_pooled("target", target_dsn)]
+    if pooled:
+        return pooled
+    async with (
+        await connect(source_dsn, application_name=_NAME) as source,
+        await connect(target_dsn, application_name=_NAME) as target,
+    ):
+        if await _is_one_database(source, target):
+            return [
+                breaks(
+                    "both",
+                    "CDC_TARGET_DSN",
+                    f"names the database that CDC_SOURCE_DSN names: {endpoint(source_dsn)}",
+                    "export CDC_TARGET_DSN=…  # of the database to copy to",
+                )
+            ]
+        too_old = check_source_version(source.info.server_version)
+        if too_old:
+            return too_old
+        facts = Facts(
+            settings,
+            intent,
+            await load_source(source, settings),
+            await load_target(target, settings),
+        )
+    return [finding for check in _CHECKS for finding in check(facts)]
+
+
+async def _is_one_database(source: Connection, target: Connection) -> bool:
+    """Tell whether both sessions are in the same database, however it was named.
+
+    An advisory lock is a database's own, takes no privilege, and goes with its session.
+    """
+    lock = "select pg_try_advisory_lock(%s)"
+    key = secrets.randbits(62)
+    await source.execute(lock, (key,))
+    row = await (await target.execute(lock, (key,))).fetchone()
+    return row is not None and not row[0]
+
+
+def check_source_version(version: int) -> list[Finding]:
+    """Find a source that is too old, by its server_version_num."""
+    if version >= OLDEST_SOURCE:
+        return []
+    return [
+        breaks(
+            "source",
+            "server version",
+            f"is {version // 10_000}, and the oldest that can be copied from is"
+            f" {OLDEST_SOURCE // 10_000}",
+            "# upgrade the source: Supabase dashboard, Project Settings, Infrastructure",
+        )
+    ]
+
+
+def check_pooled(side: Side, dsn: str) -> list[Finding]:
+    """Find a pooler's endpoint by its name or port: no session there is ours alone."""
+    given = conninfo_to_dict(conninfo(dsn, application_name=_NAME))
+    hosts = str(given.get("host") or "").split(",")
+    ports = str(given.get("port") or 5432).split(",")
+    for n, host in enumerate(hosts):
+        port = ports[min(n, len(ports) - 1)]
+        label, dot, domain = host.partition(".")
+        user = str(given.get("user") or "")
+        if host.endswith(".pooler.supabase.com"):
+            # Supavisor tells tenants apart by the user's name: postgres.PROJECT.
+            user, _, project = user.partition(".")
+            pooler, direct = "Supavisor", f"db.{project or 'PROJECT'}.supabase.co"
+            port = "5432"
+        elif port == "6543":
+            pooler, direct, port = "Supabase's pooler (port 6543)", host, "5432"
+        elif "-pooler" in label:
+            pooler, direct = "Neon's pooler", label.replace("-pooler", "") + dot + domain
+        else:
+            continue
+        return [
+            breaks(
+                side,
+                f"CDC_{side.upper()}_DSN",
+                f"goes through {pooler}, which keeps neither settings nor replication: the direct"
+                " endpoint is needed",
+                _export(side, user, f"{direct}:{port}", given),
+            )
+        ]
+    return []
+
+
+def _export(side: Side, user: str, address: str, given: dict[str, str | int | None]) -> str:
+    """Return the setting with the DSN at another address, its password left to the reader."""
+    kept = {name: str(given[name]) for name in ("sslmode", "sslrootcert") if given.get(name)}
+    options = f"?{urlencode(kept, safe='/')}" if kept else ""
+    database = quote(str(given.get("dbname") or "postgres"))
+    return (
+        f"export CDC_{side.upper()}_DSN="
+        f"'postgresql://{quote(user)}:PASSWORD@{address}/{database}{options}'"
+    )

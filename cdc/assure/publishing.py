@@ -1,0 +1,149 @@
+"""Checks of the publication: is it there, is it ours, does it hold what is to be copied.
+
+A publication has to be older than its slot: the slot's first changes are decoded with the catalog
+of their own time, in which a younger publication is not there. So one that was dropped cannot be
+mended by making it again; from PostgreSQL 18 on, the server would even skip what was written in
+between without an error.
+"""
+
+from collections.abc import Iterator
+
+from cdc.assure.facts import Facts
+from cdc.assure.findings import Finding, breaks, literal, new_copy, quoted, warns
+from cdc.assure.streaming import foreign_slot
+
+
+def check_schemas(facts: Facts) -> Iterator[Finding]:
+    """Find a schema without a table: another database, or another name, is meant."""
+    filled = {schema for schema, _ in facts.source.catalog.tables}
+    for schema in facts.settings.source.schemas:
+        if schema not in filled:
+            there = ", ".join(f'"{name}"' for name in facts.source.schemas) or '"…"'
+            yield breaks(
+                "source",
+                f"schema {schema}",
+                f"has no table in database {facts.source.server.database}",
+                f"export CDC_SOURCE_SCHEMAS='[{there}]'  # schemas that have tables there",
+            )
+
+
+def check_publication_exists(facts: Facts) -> Iterator[Finding]:
+    """Find a publication that is gone, and one that `cdc init` would not be allowed to create."""
+    if facts.source.publication is not None:
+        return
+    name = facts.settings.source.publication
+    subject, server = f"publication {name}", facts.source.server
+    tables = list(facts.copied())
+    if facts.initialized:
+        yield breaks(
+            "source",
+            subject,
+            "is gone: what was written since then is not in the stream, even if it is made again",
+            new_copy(facts.slot),
+        )
+    elif (
+        facts.source.slot is not None
+        and not foreign_slot(facts)
+        and facts.target.bookkeeping.readable
+        and facts.target.bookkeeping.checkpoint is None
+    ):
+        yield breaks(
+            "source",
+            subject,
+            f"is missing, and slot {facts.slot} is there: a publication has to be older than its"
+            " slot",
+            f"select pg_drop_replication_slot({literal(facts.slot)});",
+        )
+    elif not server.superuser and not (
+        server.may_create and all(facts.source.access[t.qualified_name].owned for t in tables)
+    ):
+        schemas = ", ".join(quoted(schema) for schema in facts.settings.source.schemas)
+        yield breaks(
+            "source",
+            subject,
+            f"is missing, and role {server.role} may not create it: it lacks CREATE on the"
+            " database, or does not own the tables",
+            f"create publication {quoted(name)} for tables in schema {schemas};"
+            "  -- as a superuser; on Supabase as postgres",
+        )
+
+
+def check_publication_operations(facts: Facts) -> Iterator[Finding]:
+    """Find a publication that leaves out a kind of change."""
+    publication = facts.source.publication
+    if publication is not None and not publication.publishes_all:
+        yield breaks(
+            "source",
+            f"publication {publication.name}",
+            "does not publish all of insert, update, delete and truncate",
+            f"alter publication {quoted(publication.name)}"
+            " set (publish = 'insert, update, delete, truncate');",
+        )
+
+
+def check_publication_tables(facts: Facts) -> Iterator[Finding]:
+    """Find tables of ours that are not published, and published ones that are not ours."""
+    publication = facts.source.publication
+    if publication is None:
+        return
+    subject, name = f"publication {publication.name}", quoted(publication.name)
+    published = {table.qualified_name for table in publication.tables}
+    missing = [table for table in facts.copied() if table.qualified_name not in published]
+    if missing:
+        tables = ", ".join(quoted(*table.qualified_name) for table in missing)
+        yield breaks(
+            "source",
+            subject,
+            f"lacks {', '.join(map(str, missing))}: their changes would not be copied",
+            f"alter publication {name} add table {tables};"
+            + ("  -- rows that they have by now stay uncopied" if facts.initialized else ""),
+        )
+    foreign = sorted(t for t in published if t[0] not in facts.settings.source.schemas)
+    if foreign:
+        whole = [schema for schema in publication.schemas if schema in {s for s, _ in foreign}]
+        single = [table for table in foreign if table[0] not in whole]
+        mend = []
+        if publication.all_tables:
+            mend.append(f"export CDC_SOURCE_PUBLICATION={quoted(publication.name + '_2')}")
+        else:
+            if whole:
+                mend.append(f"drop tables in schema {', '.join(map(quoted, whole))};")
+            if single:
+                mend.append(f"drop table {', '.join(quoted(*table) for table in single)};")
+            mend = [f"alter publication {name} {statement}" for statement in mend]
+        yield breaks(
+            "source",
+            subject,
+            f"holds {', '.join('.'.join(table) for table in foreign)}, outside of the schemas to"
+            " copy: it is somebody else's, or CDC_SOURCE_SCHEMAS is incomplete",
+            "\n".join(mend),
+        )
+
+
+def check_publication_parts(facts: Facts) -> Iterator[Finding]:
+    """Find tables of which only some rows or columns are published."""
+    publication = facts.source.publication
+    for part in publication.tables if publication else []:
+        table = facts.source.catalog.tables.get(part.qualified_name)
+        if publication is None or table is None:
+            continue
+        left_out = [c.name for c in table.columns if not c.generated and c.name not in part.columns]
+        if left_out or part.row_filter:
+            what = f"columns {', '.join(left_out)}" if left_out else "rows outside of its filter"
+            name, publisher = quoted(*table.qualified_name), quoted(publication.name)
+            yield warns(
+                "source",
+                str(table),
+                f"is published in part: the target will not have its {what}",
+                f"alter publication {publisher} drop table {name};\n"
+                f"alter publication {publisher} add table {name};",
+            )
+
+
+CHECKS = (
+    check_schemas,
+    check_publication_exists,
+    check_publication_operations,
+    check_publication_tables,
+    check_publication_parts,
+)

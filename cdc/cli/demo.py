@@ -1,0 +1,5 @@
+"""`cdc demo`: placeholder until the demo is written."""
+
+
+def demo() -> None:
+    """Not here yet."""

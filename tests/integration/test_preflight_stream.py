@@ -1,0 +1,371 @@
+"""The preflight of what the stream stands on: server settings, roles, publication, slot."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from cdc.assure.facts import Intent
+from cdc.assure.findings import Severity, new_copy
+from cdc.demo.installation import find_embedded
+from cdc.demo.server import Server, ServerGroup, ServerSettings
+from tests.pair import CREDIT_SCHEMA, Pair, load, same_rows
+from tests.preflight import (
+    ask,
+    broken,
+    exported,
+    find_and_mend,
+    init,
+    matching,
+    mend,
+    run_sql,
+    the,
+)
+
+BREAKS, WARNS = Severity.BREAKS, Severity.WARNS
+
+Move = Callable[[Pair, ServerSettings], Pair]
+
+
+@pytest.fixture
+def move_source() -> Iterator[Move]:
+    """Give a function that moves a pair's source to a server with settings of its own."""
+    with ServerGroup(find_embedded()) as group:
+
+        def move(pair: Pair, settings: ServerSettings) -> Pair:
+            server = group.start("source", settings)
+            load(server.conninfo(), CREDIT_SCHEMA)
+            dsn = server.conninfo()
+            return replace(pair, source=server, source_dsn=dsn, source_admin_dsn=dsn)
+
+        yield move
+
+
+def restart(pair: Pair) -> None:
+    """Restart a source that is the test's own, after a setting that asks for it."""
+    assert isinstance(pair.source, Server)
+    pair.source.restart()
+
+
+def plain_role(pair: Pair, side: str, attributes: str) -> Pair:
+    """Give the pair with a new role on one side, with these attributes and no privileges."""
+    role = f"{pair.slot}_plain"
+    if side == "source":
+        run_sql(pair.source_admin_dsn, f"create role {role} login {attributes}")
+        return replace(pair, source_dsn=pair.source.conninfo(pair.slot, role))
+    run_sql(pair.target_admin_dsn, f"create role {role} login {attributes}")
+    return replace(pair, target_dsn=pair.target.conninfo(pair.slot, role))
+
+
+def mend_all(pair: Pair) -> None:
+    """Run the mends of all that breaks, as an administrator."""
+    for finding in broken(ask(pair)):
+        mend(pair, finding, admin=True)
+    assert broken(ask(pair)) == []
+
+
+# Server settings
+
+
+def test_wal_level_is_mended_by_the_setting(credit_pair: Pair, move_source: Move) -> None:
+    """A source that does not write logical WAL is found; the setting and a restart mend it."""
+    moved = move_source(credit_pair, [("wal_level", "replica")])
+    mend(moved, the(ask(moved), (BREAKS, "source", "wal_level", "is replica")))
+    restart(moved)
+    assert broken(ask(moved)) == []
+
+
+def test_slots_that_are_all_taken_are_found(credit_pair: Pair, move_source: Move) -> None:
+    """Without a free slot ours cannot be made; a slot that is there already needs no other."""
+    moved = move_source(credit_pair, [("wal_level", "logical"), ("max_replication_slots", "1")])
+    run_sql(moved.source_dsn, "select pg_create_logical_replication_slot('taken', 'pgoutput')")
+    finding = the(ask(moved), (BREAKS, "source", "max_replication_slots", "is 1"))
+    assert matching(ask(moved, CDC_SOURCE_SLOT="taken"), "max_replication_slots", "") == []
+    mend(moved, finding)
+    restart(moved)
+    assert broken(ask(moved)) == []
+
+
+def test_walsenders_that_are_all_taken_are_found(credit_pair: Pair, move_source: Move) -> None:
+    """Without a free walsender no stream can start."""
+    moved = move_source(credit_pair, [("wal_level", "logical"), ("max_wal_senders", "1")])
+    with psycopg.connect(moved.source_dsn, replication="true", autocommit=True) as other:
+        other.execute("IDENTIFY_SYSTEM")
+        finding = the(ask(moved), (BREAKS, "source", "max_wal_senders", "is 1"))
+    mend(moved, finding)
+    restart(moved)
+    with psycopg.connect(moved.source_dsn, replication="true", autocommit=True) as other:
+        other.execute("IDENTIFY_SYSTEM")
+        assert broken(ask(moved)) == []
+
+
+# Roles
+
+
+def test_a_role_without_replication_is_found(credit_pair: Pair) -> None:
+    """A role that may not stream is found, though it may read everything."""
+    plain = plain_role(credit_pair, "source", "in role app_source")
+    expected = (BREAKS, "source", f"role {credit_pair.slot}_plain", "lacks REPLICATION")
+    assert broken(find_and_mend(plain, expected, admin=True)) == []
+
+
+def test_a_role_without_bypassrls_is_found_where_it_matters(supabase_pair: Pair) -> None:
+    """Row security on a table hides rows from the copy, unless the role passes it by."""
+    plain = plain_role(supabase_pair, "source", "replication in role pg_read_all_data")
+    expected = (BREAKS, "source", f"role {supabase_pair.slot}_plain", "lacks BYPASSRLS")
+    find_and_mend(plain, expected, admin=True)
+    run_sql(supabase_pair.source_admin_dsn, f"alter role {supabase_pair.slot}_plain nobypassrls")
+    for table in broken(ask(plain)):
+        assert "BYPASSRLS" in table.problem or table.subject.startswith("publication")
+
+
+def test_a_source_role_without_privileges_is_mended_step_by_step(credit_pair: Pair) -> None:
+    """A role that may do nothing but stream: each mend is a grant, or the publication itself."""
+    plain = plain_role(credit_pair, "source", "replication bypassrls")
+    the(ask(plain), (BREAKS, "source", "credit.offers", "lacks select, usage of its schema"))
+    publication = f"publication {credit_pair.publication}"
+    the(ask(plain), (BREAKS, "source", publication, "may not create it"))
+    mend_all(plain)
+
+
+def test_a_target_role_without_privileges_is_mended_step_by_step(credit_pair: Pair) -> None:
+    """A role that owns nothing needs grants, and the owner to disable the triggers."""
+    run_sql(
+        credit_pair.target_admin_dsn, f"revoke temporary on database {credit_pair.slot} from public"
+    )
+    plain = plain_role(credit_pair, "target", "")
+    found = ask(plain)
+    lacks = "lacks select, insert, update, delete, truncate, usage of its schema"
+    the(found, (BREAKS, "target", "credit.offers", lacks))
+    the(found, (BREAKS, "target", "credit.offers", "its owner app_target has to disable them"))
+    the(found, (BREAKS, "target", f"database {credit_pair.slot}", "may not create the schema cdc"))
+    the(found, (BREAKS, "target", f"database {credit_pair.slot}", "temporary tables"))
+    mend_all(plain)
+    init(plain)
+    assert broken(ask(plain)) == []
+
+
+def test_read_only_sessions_on_the_target_are_found(credit_pair: Pair) -> None:
+    """A target that the operator has closed for writing is found before the copy fails."""
+    name = credit_pair.slot
+    run_sql(credit_pair.target_dsn, f"alter database {name} set default_transaction_read_only = on")
+    finding = the(ask(credit_pair), (BREAKS, "target", "role app_target", "read-only sessions"))
+    # Even this statement needs a session that may write.
+    dsn = f"{credit_pair.target_admin_dsn} options='-c default_transaction_read_only=off'"
+    run_sql(dsn, finding.mend)
+    assert broken(ask(credit_pair)) == []
+
+
+def test_a_question_that_may_not_be_asked_is_a_warning(credit_pair: Pair) -> None:
+    """Where the server's identity is closed to the role, that is said, and nothing else fails."""
+    init(credit_pair)
+    revoke = "revoke execute on function pg_control_system() from public"
+    run_sql(credit_pair.source_admin_dsn, revoke)
+    expected = (WARNS, "source", "system identifier", "may not be read")
+    assert find_and_mend(credit_pair, expected, admin=True) == []
+
+
+def test_bookkeeping_that_may_not_be_read_is_a_warning(credit_pair: Pair) -> None:
+    """Without the checkpoint nothing is said of the slot; that it cannot be written breaks."""
+    init(credit_pair)
+    plain = plain_role(credit_pair, "target", "")
+    found = ask(plain)
+    assert matching(found, f"slot {credit_pair.slot}", "") == []
+    the(found, (BREAKS, "target", "schema cdc", "may not write"))
+    after = find_and_mend(plain, (WARNS, "target", "schema cdc", "may not be read"), admin=True)
+    assert matching(after, "schema cdc", "") == []
+
+
+# Publication
+
+
+@pytest.mark.parametrize(
+    ("definition", "problem"),
+    [
+        ("for table credit.offers, credit.documents", "lacks credit.applications"),
+        ("for tables in schema credit with (publish = 'insert')", "does not publish all"),
+        ("for tables in schema credit, public", "holds public.other, outside"),
+        ("for tables in schema credit, table public.other", "holds public.other, outside"),
+    ],
+)
+def test_a_publication_that_does_not_fit_is_found(
+    credit_pair: Pair, definition: str, problem: str
+) -> None:
+    """A publication of our name that holds less, or more, is mended by altering it."""
+    run_sql(
+        credit_pair.source_admin_dsn,
+        "create table public.other (a int primary key)\n"
+        f"create publication {credit_pair.publication} {definition}",
+    )
+    expected = (BREAKS, "source", f"publication {credit_pair.publication}", problem)
+    assert broken(find_and_mend(credit_pair, expected, admin=True)) == []
+
+
+def test_a_publication_of_everything_is_left_to_its_owner(credit_pair: Pair) -> None:
+    """A publication for all tables cannot be cut down: the mend is another name."""
+    run_sql(
+        credit_pair.source_admin_dsn,
+        "create table public.other (a int primary key)\n"
+        f"create publication {credit_pair.publication} for all tables",
+    )
+    expected = (BREAKS, "source", f"publication {credit_pair.publication}", "outside")
+    finding = the(ask(credit_pair), expected)
+    assert broken(ask(credit_pair, **exported(finding.mend))) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "problem"),
+    [
+        ("credit.offers (id, application_id, provider_code, amount)", "columns status"),
+        ("credit.offers where (id is not null)", "rows outside of its filter"),
+    ],
+)
+def test_a_table_published_in_part_is_a_warning(credit_pair: Pair, part: str, problem: str) -> None:
+    """Columns or rows that are left out on purpose are a warning; the mend publishes them."""
+    run_sql(
+        credit_pair.source_admin_dsn,
+        f"create publication {credit_pair.publication} for table {part}",
+    )
+    find_and_mend(credit_pair, (WARNS, "source", "credit.offers", problem), admin=True)
+
+
+def test_a_publication_dropped_after_the_copy_asks_for_a_new_one(credit_pair: Pair) -> None:
+    """Making it again would hide what was written in between; the mend is a new copy."""
+    init(credit_pair)
+    run_sql(credit_pair.source_admin_dsn, f"drop publication {credit_pair.publication}")
+    expected = (BREAKS, "source", f"publication {credit_pair.publication}", "is gone")
+    finding = the(ask(credit_pair), expected)
+    assert finding.mend == new_copy(credit_pair.slot)
+    run_sql(credit_pair.target_dsn, finding.mend)
+    init(credit_pair)
+    assert ask(credit_pair) == []
+
+
+def test_a_publication_has_to_be_older_than_the_slot(credit_pair: Pair) -> None:
+    """A slot that is to be taken over without a publication cannot be decoded."""
+    create = f"select pg_create_logical_replication_slot('{credit_pair.slot}', 'pgoutput')"
+    run_sql(credit_pair.source_dsn, create)
+    expected = (BREAKS, "source", f"publication {credit_pair.publication}", "older than its slot")
+    assert broken(find_and_mend(credit_pair, expected, intent=Intent.TAKE_OVER)) == []
+
+
+# Slot and checkpoint
+
+
+def test_a_slot_without_checkpoint_is_not_ours(credit_pair: Pair) -> None:
+    """A slot that no copy began with is found; a takeover may use it."""
+    run_sql(
+        credit_pair.source_admin_dsn,
+        f"create publication {credit_pair.publication} for tables in schema credit\n"
+        f"select pg_create_logical_replication_slot('{credit_pair.slot}', 'pgoutput')",
+    )
+    assert broken(ask(credit_pair, intent=Intent.TAKE_OVER)) == []
+    expected = (BREAKS, "source", f"slot {credit_pair.slot}", "has no checkpoint for it")
+    assert broken(find_and_mend(credit_pair, expected)) == []
+
+
+def test_a_slot_that_somebody_reads_is_named_with_the_reader(credit_pair: Pair) -> None:
+    """An active slot without a checkpoint belongs to another daemon: the mend is another name."""
+    name = credit_pair.slot
+    with psycopg.connect(
+        credit_pair.source_dsn, replication="database", autocommit=True, application_name="other"
+    ) as stream:
+        stream.execute(f"CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput")
+        stream.execute(
+            f"START_REPLICATION SLOT {name} LOGICAL 0/0 (proto_version '1', publication_names 'p')"
+        )
+        finding = the(
+            ask(credit_pair), (BREAKS, "source", f"slot {name}", "other (user app_source")
+        )
+        assert broken(ask(credit_pair, **exported(finding.mend))) == []
+
+
+@pytest.mark.parametrize(
+    ("create", "problem"),
+    [
+        ("pg_create_logical_replication_slot('{}', 'test_decoding')", "with test_decoding"),
+        ("pg_create_physical_replication_slot('{}')", "is a physical slot"),
+        ("pg_create_logical_replication_slot('{}', 'pgoutput', true)", "is a temporary slot"),
+    ],
+)
+def test_a_slot_of_another_kind_is_somebody_elses(
+    credit_pair: Pair, create: str, problem: str
+) -> None:
+    """Another plugin, a physical or temporary slot: the mend is another name, nothing is dropped."""
+    name = credit_pair.slot
+    with psycopg.connect(credit_pair.source_admin_dsn, autocommit=True) as other:
+        other.execute(f"select {create.format(name)}".encode())
+        try:
+            found = ask(credit_pair)
+            finding = the(found, (BREAKS, "source", f"slot {name}", problem))
+            assert broken(found) == [finding]
+            assert broken(ask(credit_pair, **exported(finding.mend))) == []
+        finally:
+            other.execute("select pg_drop_replication_slot(%s)", (name,))
+
+
+def test_a_slot_of_another_database_is_somebody_elses(credit_pair: Pair) -> None:
+    """A slot of our name in another database of the server is found: names are the server's."""
+    name = credit_pair.slot
+    with psycopg.connect(credit_pair.source.conninfo(), autocommit=True) as other:
+        other.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", (name,))
+        try:
+            expected = (BREAKS, "source", f"slot {name}", "belongs to database postgres")
+            finding = the(ask(credit_pair), expected)
+            assert broken(ask(credit_pair, **exported(finding.mend))) == []
+        finally:
+            other.execute("select pg_drop_replication_slot(%s)", (name,))
+
+
+def test_a_slot_that_is_gone_asks_for_a_new_copy(credit_pair: Pair) -> None:
+    """After its mend `init` copies again, and both sides are equal."""
+    init(credit_pair)
+    insert = (
+        "insert into credit.businesses (registration_number, legal_name, country)"
+        " values ('2', 'two', 'DE')"
+    )
+    run_sql(
+        credit_pair.source_dsn,
+        f"select pg_drop_replication_slot('{credit_pair.slot}')\n{insert}",
+    )
+    finding = the(ask(credit_pair), (BREAKS, "source", f"slot {credit_pair.slot}", "is gone"))
+    run_sql(credit_pair.target_dsn, finding.mend)
+    assert broken(ask(credit_pair, intent=Intent.COPY)) == []
+    init(credit_pair)
+    assert ask(credit_pair) == []
+    assert same_rows(credit_pair)["businesses"] == 1
+
+
+def test_a_checkpoint_of_another_server_is_found(credit_pair: Pair) -> None:
+    """A source that was replaced is not the one that the checkpoint belongs to."""
+    init(credit_pair)
+    for column in ("system_identifier", "database"):
+        run_sql(credit_pair.target_dsn, f"update cdc.checkpoint set {column} = 'other'")
+        problem = "another server" if column == "system_identifier" else "database other, not to"
+        subject = f"checkpoint of slot {credit_pair.slot}"
+        finding = the(ask(credit_pair), (BREAKS, "target", subject, problem))
+        assert broken(ask(credit_pair)) == [finding]
+        mend(credit_pair, finding)
+        assert matching(ask(credit_pair), subject, "") == []
+        run_sql(credit_pair.source_dsn, f"select pg_drop_replication_slot('{credit_pair.slot}')")
+        init(credit_pair)
+
+
+def test_a_slot_that_runs_out_of_wal_is_a_warning_and_a_lost_one_breaks(
+    credit_pair: Pair, move_source: Move
+) -> None:
+    """Near max_slot_wal_keep_size there is a warning; past it only a new copy helps."""
+    limits = [("max_slot_wal_keep_size", "96MB"), ("max_wal_size", "64MB")]
+    moved = move_source(credit_pair, [("wal_level", "logical"), *limits])
+    init(moved)
+    assert ask(moved) == []
+    slot = f"slot {moved.slot}"
+    switch = "select pg_logical_emit_message(false, 'x', 'x')\nselect pg_switch_wal()\n"
+    run_sql(moved.source_dsn, switch * 6)
+    find_and_mend(moved, (WARNS, "source", slot, "is lost once"))
+    run_sql(moved.source_dsn, switch * 14 + "checkpoint")
+    finding = the(ask(moved), (BREAKS, "source", slot, "is lost ("))
+    run_sql(moved.target_dsn, finding.mend)
+    init(moved)
+    assert ask(moved) == []
