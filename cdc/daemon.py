@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 # How often the list of published tables is compared with the tables that there are.
 ADOPT_INTERVAL_S = 30.0
 
+PROGRESS_INTERVAL_S = 60.0
+
 # A command that was asked to come to an end waits this long for a database that is away.
 PATIENCE_S = 60.0
 
@@ -70,6 +72,7 @@ class Daemon:
         self._until = until
         self._report = report
         self._stopping = asyncio.Event()
+        self._turn: asyncio.Task[None] | None = None
         self._pipeline: Pipeline | None = None
         self._target = Target(
             settings.target.require_dsn(), settings.source.schemas, settings.source.slot
@@ -79,10 +82,12 @@ class Daemon:
         self._streamed = False
 
     def stop(self) -> None:
-        """Finish the batch in hand and return from `run`."""
+        """Finish the batch in hand and return from `run`; what is before the stream is cut off."""
         self._stopping.set()
         if self._pipeline is not None:
             self._pipeline.stop()
+        elif self._turn is not None:
+            self._turn.cancel()
 
     async def run(self) -> None:
         """Stream until told to stop or until the end that was asked for.
@@ -92,24 +97,35 @@ class Daemon:
         """
         waits, since = delays(), monotonic()
         while not self._stopping.is_set():
+            self._streamed = False
             try:
-                await self._stream_once()
+                await self._take_turn()
             except (psycopg.Error, CdcError, OSError) as ex:
                 if judge(ex) is not Verdict.RETRY:
                     raise
                 if self._streamed:
                     waits, since = delays(), monotonic()
-                self._streamed = False
                 if self._until.asked and monotonic() - since > PATIENCE_S:
                     raise
                 await self._pause(ex, next(waits))
             else:
                 return
-            finally:
-                self._pipeline = None
-                if self._target.in_transaction:
-                    await self._target.close()
-        await self._target.close()
+
+    async def _take_turn(self) -> None:
+        """Run one turn as a task, so that `stop` can end it where there is no stream yet."""
+        self._turn = asyncio.create_task(self._stream_once())
+        ended = False
+        try:
+            await self._turn
+            ended = True
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+        finally:
+            self._pipeline = self._turn = None
+            # The session is worth keeping over a new stream, an open transaction is not.
+            if ended or self._stopping.is_set() or self._target.in_transaction:
+                await self._target.close()
 
     async def _pause(self, error: BaseException, delay: float) -> None:
         message = error.message if isinstance(error, CdcError) else type(error).__name__
@@ -141,6 +157,7 @@ class Daemon:
             self._settings.source.slot, system.system_identifier, system.timeline, system.database
         )
         idle_file = IdleFile(self._settings.state_dir, identity)
+        idle_file.require_writable()
         interval_s = await _status_interval(stream)
         progress = await self._start(source, stream, identity, idle_file)
         self._pipeline = Pipeline(
@@ -155,9 +172,13 @@ class Daemon:
             self._pipeline.stop()
         try:
             async with asyncio.TaskGroup() as tasks:
-                adopt = tasks.create_task(self._adopt(source), name="adopt")
+                beside = [
+                    tasks.create_task(self._adopt(source)),
+                    tasks.create_task(_log_progress(progress)),
+                ]
                 await self._pipeline.run(status_interval_s=interval_s)
-                adopt.cancel()
+                for task in beside:
+                    task.cancel()
         except BaseExceptionGroup as group:
             raise first_error(group) from group
 
@@ -243,6 +264,24 @@ async def run(settings: Settings, until: Until, report: Report) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, daemon.stop)
     await daemon.run()
+
+
+async def _log_progress(progress: Progress) -> None:
+    """Say now and then that the stream is alive, and how far it is."""
+    while True:
+        await asyncio.sleep(PROGRESS_INTERVAL_S)
+        log.info(
+            "progress",
+            extra={
+                "received": format_lsn(progress.received),
+                "applied": format_lsn(progress.applied),
+                "confirmed": format_lsn(progress.confirmed),
+                "transactions": progress.transactions,
+                "changes": progress.changes,
+                "batches": progress.batches,
+                "replays": progress.replays,
+            },
+        )
 
 
 async def _status_interval(stream: ReplicationStream) -> float:

@@ -3,6 +3,7 @@
 import asyncio
 import shlex
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import psycopg
 import pytest
@@ -13,6 +14,16 @@ from cdc.assure.preflight import preflight
 from cdc.settings import Settings, load_settings
 from cdc.sync.initialize import initialize
 from tests.pair import Pair
+
+Expected: TypeAlias = tuple[Severity, Side, str, str]
+"""Severity, side and subject of a finding, and a part of its problem."""
+
+BREAKS, WARNS = Severity.BREAKS, Severity.WARNS
+
+BUSINESS = (
+    "insert into credit.businesses (registration_number, legal_name, country)"
+    " values ('1', 'one', 'DE')"
+)
 
 
 def settings_of(pair: Pair, environment: Mapping[str, str] | None = None) -> Settings:
@@ -45,8 +56,10 @@ def run_sql(dsn: str, statements: str) -> None:
             connection.execute(line.encode())
 
 
-def ask(pair: Pair, *, intent: Intent = Intent.ASK, **environment: str) -> list[Finding]:
-    """Run the preflight of a pair."""
+def ask(
+    pair: Pair, environment: Mapping[str, str] | None = None, *, intent: Intent = Intent.ASK
+) -> list[Finding]:
+    """Run the preflight of a pair, with settings of the test's own above the pair's."""
     return asyncio.run(preflight(settings_of(pair, environment), intent=intent))
 
 
@@ -60,13 +73,13 @@ def matching(findings: list[Finding], subject: str, problem: str) -> list[Findin
     return [f for f in findings if f.subject == subject and problem in f.problem]
 
 
-def the(findings: list[Finding], expected: tuple[Severity, Side, str, str]) -> Finding:
+def the(findings: list[Finding], expected: Expected) -> Finding:
     """Give the one finding with this severity, side, subject and part of the problem."""
     severity, side, subject, problem = expected
-    (finding,) = matching(findings, subject, problem) or [None]
-    assert finding is not None, f"not found: {expected} in {findings}"
-    assert (finding.severity, finding.side) == (severity, side)
-    return finding
+    found = matching(findings, subject, problem)
+    assert len(found) == 1, f"not once: {expected} in {findings}"
+    assert (found[0].severity, found[0].side) == (severity, side)
+    return found[0]
 
 
 def mend(pair: Pair, finding: Finding, *, admin: bool = False) -> None:
@@ -78,17 +91,12 @@ def mend(pair: Pair, finding: Finding, *, admin: bool = False) -> None:
 
 
 def find_and_mend(
-    pair: Pair,
-    expected: tuple[Severity, Side, str, str],
-    *,
-    admin: bool = False,
-    intent: Intent = Intent.ASK,
-    **environment: str,
+    pair: Pair, expected: Expected, *, admin: bool = False, intent: Intent = Intent.ASK
 ) -> list[Finding]:
     """Expect a finding, run its mend, expect it to be gone; give what is found then."""
-    finding = the(ask(pair, intent=intent, **environment), expected)
+    finding = the(ask(pair, intent=intent), expected)
     mend(pair, finding, admin=admin)
-    after = ask(pair, intent=intent, **environment)
+    after = ask(pair, intent=intent)
     assert matching(after, finding.subject, expected[3]) == []
     return after
 

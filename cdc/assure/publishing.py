@@ -6,6 +6,7 @@ mended by making it again; from PostgreSQL 18 on, the server would even skip wha
 between without an error.
 """
 
+import shlex
 from collections.abc import Iterator
 
 from cdc.assure.facts import Facts
@@ -82,42 +83,55 @@ def check_publication_operations(facts: Facts) -> Iterator[Finding]:
 
 
 def check_publication_tables(facts: Facts) -> Iterator[Finding]:
-    """Find tables of ours that are not published, and published ones that are not ours."""
+    """Find tables of ours that are not published."""
     publication = facts.source.publication
     if publication is None:
         return
-    subject, name = f"publication {publication.name}", quoted(publication.name)
     published = {table.qualified_name for table in publication.tables}
     missing = [table for table in facts.copied() if table.qualified_name not in published]
-    if missing:
-        tables = ", ".join(quoted(*table.qualified_name) for table in missing)
+    if not missing:
+        return
+    subject, names = f"publication {publication.name}", ", ".join(map(str, missing))
+    tables = ", ".join(quoted(*table.qualified_name) for table in missing)
+    add = f"alter publication {quoted(publication.name)} add table {tables};"
+    if not facts.initialized:
+        problem = f"lacks {names}: their changes would not be copied"
+        yield breaks("source", subject, problem, add)
+    elif publication.schemas or publication.all_tables:
         yield breaks(
             "source",
             subject,
-            f"lacks {', '.join(map(str, missing))}: their changes would not be copied",
-            f"alter publication {name} add table {tables};"
-            + ("  -- rows that they have by now stay uncopied" if facts.initialized else ""),
+            f"lacks {names}: their changes are not copied",
+            f"{add}  -- the rows that they have by now stay uncopied",
         )
-    foreign = sorted(t for t in published if t[0] not in facts.settings.source.schemas)
-    if foreign:
-        whole = [schema for schema in publication.schemas if schema in {s for s, _ in foreign}]
-        single = [table for table in foreign if table[0] not in whole]
-        mend = []
-        if publication.all_tables:
-            mend.append(f"export CDC_SOURCE_PUBLICATION={quoted(publication.name + '_2')}")
-        else:
-            if whole:
-                mend.append(f"drop tables in schema {', '.join(map(quoted, whole))};")
-            if single:
-                mend.append(f"drop table {', '.join(quoted(*table) for table in single)};")
-            mend = [f"alter publication {name} {statement}" for statement in mend]
-        yield breaks(
-            "source",
-            subject,
-            f"holds {', '.join('.'.join(table) for table in foreign)}, outside of the schemas to"
-            " copy: it is somebody else's, or CDC_SOURCE_SCHEMAS is incomplete",
-            "\n".join(mend),
-        )
+    else:
+        problem = f"lacks {names}: the daemon adds them, with their rows"
+        yield warns("source", subject, problem, "cdc run")
+
+
+def check_publication_strangers(facts: Facts) -> Iterator[Finding]:
+    """Find published tables that are not ours: the target has no place for their rows."""
+    publication, ours = facts.source.publication, facts.settings.source.schemas
+    strangers = [t for t in publication.tables if t.schema not in ours] if publication else []
+    if publication is None or not strangers:
+        return
+    whole = sorted({t.schema for t in strangers} & set(publication.schemas))
+    single = [quoted(t.schema, t.name) for t in strangers if t.schema not in whole]
+    alter = f"alter publication {quoted(publication.name)} drop"
+    mend = []
+    if whole:
+        mend.append(f"{alter} tables in schema {', '.join(map(quoted, whole))};")
+    if single:
+        mend.append(f"{alter} table {', '.join(single)};")
+    if publication.all_tables:  # nothing can be dropped from it
+        mend = [f"export CDC_SOURCE_PUBLICATION={shlex.quote(publication.name + '_2')}"]
+    yield breaks(
+        "source",
+        f"publication {publication.name}",
+        f"holds {', '.join(f'{t.schema}.{t.name}' for t in strangers)}, outside of the schemas to"
+        " copy: it is somebody else's, or CDC_SOURCE_SCHEMAS is incomplete",
+        "\n".join(mend),
+    )
 
 
 def check_publication_parts(facts: Facts) -> Iterator[Finding]:
@@ -145,5 +159,6 @@ CHECKS = (
     check_publication_exists,
     check_publication_operations,
     check_publication_tables,
+    check_publication_strangers,
     check_publication_parts,
 )

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 the question was answered "no"; 2 usage; 75 a database sta
 tried again); 78 an operator is needed. Results go to stdout, all else to stderr.
 """
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -75,6 +76,10 @@ def main() -> None:
         reason = ex.diag.message_primary or str(ex).strip().splitlines()[0]
         hint = "" if kind is Unavailable else "`cdc check` looks at both databases"
         _fail(kind(f"{type(ex).__name__}: {reason}", hint=hint))
+    except OSError as ex:
+        _fail(NeedsOperator(f"{ex.strerror or ex}: {ex.filename or 'no file'}"))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def _fail(error: CdcError) -> None:

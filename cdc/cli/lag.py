@@ -62,7 +62,7 @@ def _facts(measured: Lag) -> list[tuple[str, str]]:
     facts = [
         ("slot", f"{measured.slot} ({'streaming' if measured.active else 'nobody streams'})"),
         ("behind", readable_bytes(measured.lag_bytes)),
-        ("", "unknown seconds" if seconds is None else f"{seconds:.1f} s"),
+        ("for", "unknown" if seconds is None else f"{seconds:.1f} s"),
         ("source", measured.source_lsn),
         ("confirmed", measured.confirmed_flush_lsn or "never"),
     ]

@@ -84,7 +84,10 @@ async def _initialize(pair: _Pair, *, snapshot: bool, report: Report) -> Checkpo
     await begin_snapshot(pair.target, pair.identity)
     published = [target.tables[table.qualified_name] for table in publication.tables]
     await prepare_tables(pair.target, pair.slot, published)
-    lsn = await _copy(pair, publication, target, report) if snapshot else await _take_slot(pair)
+    if snapshot:
+        lsn = await _copy(pair, publication, source, target, report)
+    else:
+        lsn = await _take_slot(pair)
     await complete_snapshot(pair.target, pair.slot, lsn)
     checkpoint = await load_checkpoint(pair.target, pair.slot)
     assert checkpoint is not None
@@ -155,7 +158,9 @@ async def _clear_tables(pair: _Pair, publication: Publication) -> None:
         await pair.target.execute("delete from cdc.snapshot_chunk where slot = %s", (pair.slot,))
 
 
-async def _copy(pair: _Pair, publication: Publication, target: Catalog, report: Report) -> Lsn:
+async def _copy(
+    pair: _Pair, publication: Publication, source: Catalog, target: Catalog, report: Report
+) -> Lsn:
     created = await create_slot(
         pair.stream.connection, pair.slot, plugin=pair.settings.source.plugin, snapshot="export"
     )
@@ -167,7 +172,12 @@ async def _copy(pair: _Pair, publication: Publication, target: Catalog, report: 
         pair.slot,
     )
     await copy_snapshot(
-        endpoints, publication, target, workers=pair.settings.snapshot.workers, report=report
+        endpoints,
+        publication,
+        source,
+        target,
+        workers=pair.settings.snapshot.workers,
+        report=report,
     )
     return created.consistent_point
 

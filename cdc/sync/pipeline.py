@@ -14,6 +14,7 @@ happens to the source ends the pipeline, and `daemon` begins another.
 """
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 # A batch in hand may take this long to finish once we are told to stop.
 STOP_S = 7.0
+FINISH_S = 2.0
 
 
 @dataclass(slots=True)
@@ -93,7 +95,10 @@ class Pipeline:
         except BaseExceptionGroup as group:
             raise first_error(group) from group
         await self._feedback.confirm(final=True)
-        await self._stream.finish()
+        # A server that does not answer any more has read the last update, or will stream again.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_S):
+                await self._stream.finish()
 
     async def _receive_until_stopped(self) -> None:
         receive = asyncio.ensure_future(self._receive())

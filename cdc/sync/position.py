@@ -19,7 +19,7 @@ from pathlib import Path
 
 import orjson
 
-from cdc.errors import PositionLost
+from cdc.errors import PositionLost, SettingsError
 from cdc.lsn import Lsn, format_lsn, parse_lsn
 from cdc.source.slot import Slot
 from cdc.target.checkpoint import Checkpoint, SlotIdentity
@@ -41,6 +41,19 @@ class IdleFile:
         name = f"{identity.system_identifier}-{identity.timeline}-{identity.slot}.json"
         self._path = state_dir / name
 
+    def require_writable(self) -> None:
+        """Raise SettingsError if the state directory cannot be made or written to."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            writable = os.access(self._path.parent, os.W_OK)
+        except OSError:
+            writable = False
+        if not writable:
+            raise SettingsError(
+                f"the state directory {self._path.parent} cannot be written to",
+                hint="set CDC_STATE_DIR to a directory of the daemon's own, on a disk that stays",
+            )
+
     def load(self) -> IdlePair | None:
         """Return the pair, or None where there is no file of this slot."""
         try:
@@ -59,7 +72,6 @@ class IdleFile:
 
     def save(self, pair: IdlePair) -> None:
         """Write the pair so that it survives a crash: file and directory are fsynced."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         content = {
             "slot": self._identity.slot,
             "database": self._identity.database,

@@ -53,8 +53,14 @@ class Endpoints:
 
 
 async def copy_snapshot(
-    endpoints: Endpoints, publication: Publication, target: Catalog, *, workers: int, report: Report
-) -> SnapshotProgress:
+    endpoints: Endpoints,
+    publication: Publication,
+    source: Catalog,
+    target: Catalog,
+    *,
+    workers: int,
+    report: Report,
+) -> None:
     """Copy all published tables; raises psycopg.Error of the first table that fails."""
     published = {table.qualified_name: table for table in publication.tables}
     graph = {
@@ -64,7 +70,10 @@ async def copy_snapshot(
     }
     order = TopologicalSorter({g: [r for r in rs if r in graph] for g, rs in graph.items()})
     order.prepare()
-    progress = SnapshotProgress(len(published))
+    progress = SnapshotProgress(
+        len(published),
+        estimated_rows=sum(source.tables[name].estimated_rows for name in published),
+    )
     ready: asyncio.Queue[Group | None] = asyncio.Queue()
     remaining = len(graph)
 
@@ -87,8 +96,7 @@ async def copy_snapshot(
     release()
     async with asyncio.TaskGroup() as tasks:
         for _ in range(workers):
-            tasks.create_task(work(), name="snapshot")
-    return progress
+            tasks.create_task(work())
 
 
 class _Copier:

@@ -183,7 +183,7 @@ class Target:
             self._raise_if_fenced(ex)
             if judge(ex) is not Verdict.REPLAY:
                 raise
-            log.info("replaying a batch in source order", extra={"sqlstate": ex.sqlstate})
+            log.debug("replaying a batch in source order", extra={"sqlstate": ex.sqlstate})
             await self._undo()
             return False
         return True

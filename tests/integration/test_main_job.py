@@ -76,7 +76,7 @@ def test_triggers_do_not_fire_on_the_target(credit_pair: Pair) -> None:
     load(credit_pair.source_dsn, 500)
     assert run_cdc(credit_pair, "run", "--until-current").returncode == 0
     with psycopg.connect(credit_pair.source_dsn) as source:
-        source.execute("update credit.businesses set name = name || '!'")
+        source.execute("update credit.businesses set legal_name = legal_name || '!'")
     assert run_cdc(credit_pair, "run", "--until-current").returncode == 0
     same_rows(credit_pair)
     with psycopg.connect(credit_pair.target_dsn) as target:

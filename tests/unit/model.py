@@ -43,7 +43,7 @@ KEYS: dict[QualifiedName, tuple[str, ...]] = {
     ("credit", "composite"): ("a", "b"),
     ("credit", "full"): ("id",),
 }
-ROWS = 4
+ROWS = 3
 """Rows that a table may have: so few that operations meet on them."""
 _TEMPORARY = 9
 
