@@ -70,10 +70,9 @@ async def initialize(settings: Settings, *, snapshot: bool, report: Report) -> C
 async def _initialize(pair: _Pair, *, snapshot: bool, report: Report) -> Checkpoint:
     await _lock(pair)
     checkpoint = await load_checkpoint(pair.target, pair.slot)
-    if checkpoint is not None:
+    if checkpoint is not None and checkpoint.lsn is not None:
         check_identity(checkpoint, pair.identity)
-        if checkpoint.lsn is not None:
-            return checkpoint
+        return checkpoint
     source = await load_catalog(pair.source, pair.settings.source.schemas)
     target = await load_catalog(pair.target, pair.settings.source.schemas)
     publication = await ensure_publication(pair.source, pair.settings, source)

@@ -28,7 +28,7 @@ from cdc.sync.applier import Applier
 from cdc.sync.feedback import Feedback
 from cdc.sync.position import IdleFile
 from cdc.target.apply import Target
-from cdc.wire.messages import Begin, Commit, Message
+from cdc.wire.messages import Begin, Commit, Message, Relation
 from cdc.wire.pgoutput import decode
 from cdc.wire.replication import PrimaryKeepalive, decode_frame
 
@@ -170,7 +170,8 @@ class Pipeline:
         """Tell whether a message belongs to a transaction that the target holds already."""
         if isinstance(message, Begin):
             self._skipping = message.final_lsn < self._progress.applied
-        known = self._skipping
+        # The shape of a relation is sent once, and holds for what comes after.
+        known = self._skipping and not isinstance(message, Relation)
         if isinstance(message, Commit):
             self._skipping = False
         return known

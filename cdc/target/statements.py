@@ -69,7 +69,7 @@ class TableStatements:
                 hint=f"alter table {table} add column {missing[0]} … on the target,"
                 " then start again (`cdc check` lists all differences)",
             )
-        if table.key_columns not in target.unique_keys:
+        if set(table.key_columns) not in map(set, target.unique_keys):
             raise ChangeRefused(
                 f"{table}: the target has no unique index on ({', '.join(table.key_columns)})",
                 hint=f"alter table {table} add primary key ({', '.join(table.key_columns)})"

@@ -1,0 +1,8 @@
+-- A role of the daemon's own on the source: reads the schema, owns nothing, writes nothing.
+-- Run on Supabase as `postgres` (PostgreSQL 17; on 15 only a superuser can give REPLICATION, so use
+-- `postgres` itself there), then set its password: `\password cdc` in psql.
+
+create role cdc with login replication bypassrls;
+grant usage on schema credit to cdc;
+grant select on all tables in schema credit to cdc;
+alter default privileges in schema credit grant select on tables to cdc;

@@ -1,0 +1,28 @@
+"""The README's table of settings is the settings."""
+
+from cdc.settings import Settings
+from tests.servers import CHECKOUT
+
+
+def test_settings_table_is_the_model() -> None:
+    """Each setting stands in the README with its environment variable, default and meaning."""
+    readme = (CHECKOUT / "README.md").read_text()
+    for line in settings_table():
+        assert line in readme, f"the README lacks: {line}"
+
+
+def settings_table() -> list[str]:
+    """Give the lines that the README has to hold."""
+    lines = []
+    for section_name, section in Settings.model_fields.items():
+        assert section.annotation is not None
+        for name, field in section.annotation.model_fields.items():
+            setting = f"{section_name}.{name}"
+            variable = f"CDC_{section_name}_{name}".upper()
+            default = "" if field.default is None else f"`{field.default}`"
+            lines.append(f"| {setting} | {variable} | {default} | {field.description} |")
+    return lines
+
+
+if __name__ == "__main__":
+    print("\n".join(settings_table()))  # noqa: T201  # to be pasted into the README
