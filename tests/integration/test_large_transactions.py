@@ -106,7 +106,8 @@ def insert(pair: Pair, first: int, last: int) -> None:
     """Insert rows in one transaction of the source."""
     with psycopg.connect(pair.source_dsn) as source:
         source.execute(
-            "insert into credit.entry select n, n, 'row ' || n from generate_series(%s::int, %s::int) n",
+            "insert into credit.entry"
+            " select n, n, 'row ' || n from generate_series(%s::int, %s::int) n",
             (first, last),
         )
 

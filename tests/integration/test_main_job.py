@@ -25,7 +25,7 @@ LAG_KEYS = {
 
 @on_every_version
 def test_copies_and_follows_under_writes(credit_pair: Pair) -> None:
-    """init and run while a writer goes on, run --until-current after it: every table is equal."""
+    """Init and run while a writer goes on, run --until-current after it: every table is equal."""
     load(credit_pair.source_dsn, 3_000)
     with Workload(credit_pair.source_dsn, seed=1, rate=150) as workload:
         assert run_cdc(credit_pair, "init").returncode == 0
@@ -72,7 +72,7 @@ def test_supabase_extras_do_not_break_the_copy(supabase_pair: Pair) -> None:
 
 
 def test_triggers_do_not_fire_on_the_target(credit_pair: Pair) -> None:
-    """User triggers, which would rewrite rows, are disabled on the target, and the ledger says so."""
+    """User triggers, which would rewrite rows, are disabled there, and the ledger says so."""
     load(credit_pair.source_dsn, 500)
     assert run_cdc(credit_pair, "run", "--until-current").returncode == 0
     with psycopg.connect(credit_pair.source_dsn) as source:
