@@ -107,7 +107,9 @@ def check_columns(facts: Facts) -> Iterator[Finding]:
                     "target", subject, "is missing; it is generated", f"{add} {expression};"
                 )
             elif column.name in sent:
-                yield breaks("target", subject, "is missing", f"{add};")
+                remark = "  -- it is null in the rows that are there by now"
+                mend = f"{add};{remark if facts.initialized else ''}"
+                yield breaks("target", subject, "is missing", mend)
 
 
 def _define(column: Column) -> str:

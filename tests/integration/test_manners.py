@@ -27,7 +27,7 @@ create table credit.account (id int primary key, balance int not null, note text
 STREAMING = '"message":"streaming"'
 TARGET_AWAY = "the target is away"
 
-INSERT = "insert into credit.account select n, 0, 'row ' || n from generate_series(%s, %s) n"
+INSERT = "insert into credit.account select n, 0, 'row ' || n from generate_series(%s::int, %s::int) n"
 
 
 @pytest.fixture

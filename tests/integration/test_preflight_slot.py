@@ -1,5 +1,7 @@
 """The preflight of publication, slot and checkpoint."""
 
+from contextlib import closing
+
 import psycopg
 import pytest
 
@@ -127,16 +129,19 @@ def test_a_slot_without_checkpoint_is_not_ours(credit_pair: Pair) -> None:
 def test_a_slot_that_somebody_reads_is_named_with_the_reader(credit_pair: Pair) -> None:
     """An active slot without a checkpoint belongs to another daemon: the mend is another name."""
     name = credit_pair.slot
-    with psycopg.connect(
-        credit_pair.source_dsn, replication="database", autocommit=True, application_name="other"
+    with closing(
+        psycopg.connect(
+            credit_pair.source_dsn,
+            replication="database",
+            autocommit=True,
+            application_name="other",
+        )
     ) as stream:
         stream.execute(f"CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput")
-        stream.execute(
-            f"START_REPLICATION SLOT {name} LOGICAL 0/0 (proto_version '1', publication_names 'p')"
-        )
-        finding = the(
-            ask(credit_pair), (BREAKS, "source", f"slot {name}", "other (user app_source")
-        )
+        options = "(proto_version '1', publication_names 'p')"
+        stream.execute(f"START_REPLICATION SLOT {name} LOGICAL 0/0 {options}")
+        reader = "other (user app_source"
+        finding = the(ask(credit_pair), (BREAKS, "source", f"slot {name}", reader))
         assert broken(ask(credit_pair, exported(finding.mend))) == []
 
 

@@ -1,0 +1,450 @@
+"""Changes that the target refuses, and changes that it would refuse in another order."""
+
+import re
+import time
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+
+from tests.pair import Pair, same_rows
+from tests.process import Daemon, run_cdc, spawn_cdc
+
+STREAMING = '"message":"streaming"'
+SECRET = "31337"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A change that the source takes and the target does not."""
+
+    before: str
+    """On the target, when the stream runs already."""
+    change: str
+    """On the source."""
+    named: tuple[str, ...]
+    """What the daemon has to say of it."""
+    mend: str
+    """On the target."""
+    source_before: str = ""
+    """On the source, committed before the change."""
+
+
+ACCOUNTS = """
+create schema credit;
+create type credit.mood as enum ('calm');
+create table credit.bank (id int primary key);
+create table credit.account (
+    id int, branch int, balance numeric, name varchar(20), mood credit.mood, bank int,
+    constraint account_pkey primary key (branch, id)
+);
+"""
+
+INSERT = "insert into credit.account (branch, id, balance) values (1, {}, {});"
+ACCOUNT = ("credit.account", "key id, branch")
+
+REFUSALS = {
+    "check constraint": Refusal(
+        "alter table credit.account add constraint small check (balance < 1000)",
+        INSERT.format(3, SECRET),
+        (*ACCOUNT, "small"),
+        "alter table credit.account drop constraint small",
+    ),
+    "check constraint in a set of rows": Refusal(
+        "alter table credit.account add constraint small check (balance < 1000)",
+        "insert into credit.account (branch, id, balance)"
+        f" select 2, n, case n when 77 then {SECRET} else 1 end from generate_series(1, 100) n",
+        (*ACCOUNT, "small"),
+        "alter table credit.account drop constraint small",
+    ),
+    "not null": Refusal(
+        "alter table credit.account alter column balance set not null",
+        INSERT.format(3, "null"),
+        (*ACCOUNT, "balance"),
+        "alter table credit.account alter column balance drop not null",
+    ),
+    "unique value": Refusal(
+        "create unique index one_balance on credit.account (balance)",
+        INSERT.format(3, SECRET) + INSERT.format(4, SECRET),
+        (*ACCOUNT, "one_balance"),
+        "drop index credit.one_balance",
+    ),
+    "foreign key": Refusal(
+        "alter table credit.account add constraint of_bank"
+        " foreign key (bank) references credit.bank",
+        f"update credit.account set bank = {SECRET} where id = 1",
+        (*ACCOUNT, "of_bank"),
+        "alter table credit.account drop constraint of_bank",
+    ),
+    "foreign key that waits for the commit": Refusal(
+        "alter table credit.account add constraint of_bank foreign key (bank)"
+        " references credit.bank deferrable initially deferred",
+        f"update credit.account set bank = {SECRET} where id = 1",
+        ("credit.account", "of_bank"),
+        "alter table credit.account drop constraint of_bank",
+    ),
+    "value too long": Refusal(
+        "alter table credit.account alter column name type varchar(4)",
+        f"update credit.account set name = '{SECRET}' where id = 1",
+        ACCOUNT,
+        "alter table credit.account alter column name type varchar(20)",
+    ),
+    "enum label": Refusal(
+        "",
+        f"update credit.account set mood = '{SECRET}' where id = 1",
+        ACCOUNT,
+        f"alter type credit.mood add value '{SECRET}'",
+        source_before=f"alter type credit.mood add value '{SECRET}'",
+    ),
+    "missing column": Refusal(
+        "",
+        f"update credit.account set note = '{SECRET}' where id = 1",
+        ("credit.account", "note"),
+        "alter table credit.account add column note text",
+        source_before="alter table credit.account add column note text",
+    ),
+    "missing table": Refusal(
+        "",
+        f"insert into credit.extra values (1, {SECRET})",
+        ("credit.extra",),
+        "create table credit.extra (id int primary key, n int)",
+        source_before="create table credit.extra (id int primary key, n int)",
+    ),
+    "column of another type": Refusal(
+        "alter table credit.account alter column name type int using null",
+        f"update credit.account set name = 'x{SECRET}' where id = 1",
+        ACCOUNT,
+        "alter table credit.account alter column name type varchar(20)",
+    ),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS.keys())
+def test_a_change_that_the_target_refuses(pair: Pair, refusal: Refusal) -> None:
+    """The daemon ends with 78 and names the change; its transaction waits for the mend."""
+    set_up(pair, ACCOUNTS)
+    publish_schema(pair)
+    with spawn_cdc(pair, "run") as daemon:
+        daemon.wait_for_log(STREAMING)
+        if refusal.before:
+            run_sql(pair.target_dsn, refusal.before)
+        run_sql(pair.source_dsn, INSERT.format(1, 10))
+        if refusal.source_before:
+            run_sql(pair.source_dsn, refusal.source_before)
+        run_sql(pair.source_dsn, INSERT.format(2, 20) + refusal.change)
+        run_sql(pair.source_dsn, INSERT.format(9, 90))
+        assert daemon.process.wait(20) == 78, daemon.log()
+        said = daemon.log()
+    for name in refusal.named:
+        assert name in said
+    assert re.search(r"\b[0-9A-F]+/[0-9A-F]+", said.splitlines()[-2])
+    assert SECRET not in said
+    # Of the refused transaction and what follows, nothing.
+    assert fetch_ids(pair) in ([], [1])
+
+    run_sql(pair.target_dsn, refusal.mend)
+    drain(pair)
+    assert same_rows(pair)["account"] >= 3
+
+
+def test_the_initial_copy_names_what_the_target_refuses(pair: Pair) -> None:
+    """A row that the target refuses ends `init` with 78, relation and constraint; then it goes."""
+    set_up(pair, ACCOUNTS)
+    run_sql(pair.source_dsn, INSERT.format(1, SECRET))
+    run_sql(pair.target_dsn, "alter table credit.account add constraint small check (balance < 9)")
+    refused = run_cdc(pair, "init")
+    assert refused.returncode == 78, refused.stderr
+    assert "account" in refused.stderr
+    assert "small" in refused.stderr
+    assert SECRET not in refused.stderr
+    run_sql(pair.target_dsn, "alter table credit.account drop constraint small")
+    drain(pair)
+    assert same_rows(pair) == {"account": 1, "bank": 0}
+
+
+def test_columns_and_tables_that_the_target_has_first_are_followed(pair: Pair) -> None:
+    """Added on the target, then on the source, while the daemon runs: their rows are copied."""
+    set_up(pair, ACCOUNTS)
+    publish_schema(pair)
+    with spawn_cdc(pair, "run") as daemon:
+        daemon.wait_for_log(STREAMING)
+        run_sql(pair.source_dsn, INSERT.format(1, 10))
+        for dsn in (pair.target_dsn, pair.source_dsn):
+            run_sql(dsn, "alter table credit.account add column note text")
+            run_sql(dsn, "create table credit.extra (id int primary key)")
+        run_sql(pair.source_dsn, "update credit.account set note = 'x'")
+        run_sql(pair.source_dsn, "insert into credit.extra values (1)")
+        wait_for_extra(pair, daemon)
+        assert daemon.terminate() == 0, daemon.log()
+    assert same_rows(pair) == {"account": 1, "bank": 0, "extra": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Puzzle:
+    """Transactions that hold every constraint when done in their order, and only then."""
+
+    schema: str
+    rows: str
+    transactions: tuple[str, ...]
+
+
+# Incompressible, so that it is stored out of line: an update that leaves it alone does not send it.
+TOAST = "(select string_agg(md5(n::text), '') from generate_series(1, 200) n)"
+
+CODES = "create table credit.item (id int primary key, code int not null unique);"
+RANKS = "create table credit.item (id int primary key, rank int unique deferrable);"
+TREE = """
+create table credit.node (
+    id int primary key, parent int references credit.node {}, body text
+);
+create index on credit.node (parent);
+"""
+TREE_ROWS = f"""
+insert into credit.node values
+    (1, null, 'a'), (2, null, 'b'), (3, 1, {TOAST}), (4, 3, 'd'), (5, 4, {TOAST});
+"""
+FAMILY = """
+create table credit.parent (id int primary key, name text);
+create table credit.child (id int primary key, parent int references credit.parent {}, body text);
+"""
+FAMILY_ROWS = f"""
+insert into credit.parent values (1, 'a'), (2, 'b');
+insert into credit.child select n, 1, {TOAST} from generate_series(1, 3) n;
+insert into credit.child select n, 1, 'small' from generate_series(4, 60) n;
+"""
+MOVE_CHILDREN = "update credit.child set parent = 2; delete from credit.parent where id = 1;"
+CYCLE = """
+create table credit.a (id int primary key, b int);
+create table credit.b (id int primary key, a int references credit.a {0});
+alter table credit.a add foreign key (b) references credit.b {0};
+"""
+PRICES = "create table credit.price (id numeric primary key, n int, body text);"
+PRICES_ROWS = f"insert into credit.price values (1.0, 0, {TOAST}), (2.0, 0, 'b');"
+PRICES_CHANGES = (
+    "update credit.price set n = n + 1; update credit.price set id = 1.00 where id = 1;"
+    "update credit.price set n = n + 1 where id = 1; update credit.price set id = 1.0 where id = 1;"
+    "update credit.price set n = n + 1;",
+    "update credit.price set id = 1.000 where id = 1; delete from credit.price where id = 2;"
+    "insert into credit.price values (2.00, 7, 'c');",
+)
+
+PUZZLES = {
+    "unique values swap owners in a transaction": Puzzle(
+        CODES,
+        "insert into credit.item values (1, 1), (2, 2)",
+        (
+            "update credit.item set code = 0 where id = 1;"
+            "update credit.item set code = 1 where id = 2;"
+            "update credit.item set code = 2 where id = 1;",
+        ),
+    ),
+    "unique values swap owners across transactions": Puzzle(
+        CODES,
+        "insert into credit.item select n, n from generate_series(1, 60) n",
+        (
+            "update credit.item set code = -code",
+            "update credit.item set code = 61 + code",
+            "delete from credit.item where id = 7",
+            "insert into credit.item values (100, 54)",
+        ),
+    ),
+    "a unique value moves to a new row": Puzzle(
+        CODES,
+        "insert into credit.item values (1, 1), (2, 2)",
+        (
+            "delete from credit.item where id = 1; insert into credit.item values (3, 1);"
+            "update credit.item set id = 1 where id = 3;",
+        ),
+    ),
+    "keys swap": Puzzle(
+        CODES,
+        "insert into credit.item values (1, 1), (2, 2)",
+        (
+            "update credit.item set id = 0 where id = 1; update credit.item set id = 1 where id = 2;"
+            "update credit.item set id = 2 where id = 0; update credit.item set code = code + 5;",
+        ),
+    ),
+    "a deferrable unique constraint is permuted": Puzzle(
+        RANKS,
+        "insert into credit.item select n, n from generate_series(1, 5) n",
+        ("update credit.item set rank = 6 - rank",),
+    ),
+    "a deferrable unique constraint is permuted, many rows": Puzzle(
+        RANKS,
+        "insert into credit.item select n, n from generate_series(1, 100) n",
+        ("update credit.item set rank = 101 - rank",),
+    ),
+    "a tree is deleted": Puzzle(
+        TREE.format(""),
+        TREE_ROWS,
+        ("insert into credit.node values (7, 2, 'x'), (6, 7, 'y')", "delete from credit.node"),
+    ),
+    "a branch moves, its old parent goes (cascade)": Puzzle(
+        TREE.format("on delete cascade"),
+        TREE_ROWS,
+        (
+            "update credit.node set parent = 2 where id = 3; delete from credit.node where id = 1;",
+        ),
+    ),
+    "a branch moves, its old parent goes (set null)": Puzzle(
+        TREE.format("on delete set null"),
+        TREE_ROWS,
+        (
+            "update credit.node set parent = 2 where id = 3; delete from credit.node where id = 1;",
+            "delete from credit.node where id = 4",
+        ),
+    ),
+    "a branch moves, its old parent gets a new key (cascade)": Puzzle(
+        TREE.format("on delete cascade on update cascade"),
+        TREE_ROWS,
+        (
+            "update credit.node set id = 30 where id = 3;"
+            "update credit.node set parent = 2 where id = 30;"
+            "delete from credit.node where id = 1;",
+        ),
+    ),
+    "a cycle of deferrable foreign keys": Puzzle(
+        CYCLE.format("deferrable initially deferred"),
+        "insert into credit.a values (1, 1); insert into credit.b values (1, 1);",
+        (
+            "insert into credit.a select n, n from generate_series(2, 40) n;"
+            "insert into credit.b select n, n from generate_series(2, 40) n;",
+            "delete from credit.a where id < 30; delete from credit.b where id < 30;",
+        ),
+    ),
+    "a cycle of foreign keys": Puzzle(
+        CYCLE.format(""),
+        "insert into credit.a values (1, null); insert into credit.b values (1, 1);",
+        (
+            "insert into credit.a values (2, 1); insert into credit.b values (2, 2);"
+            "update credit.a set b = 2;",
+            "update credit.a set b = null; delete from credit.b; delete from credit.a;",
+        ),
+    ),
+    "children move, their parent goes (no action)": Puzzle(
+        FAMILY.format(""), FAMILY_ROWS, (MOVE_CHILDREN,)
+    ),
+    "children move, their parent goes (cascade)": Puzzle(
+        FAMILY.format("on delete cascade"), FAMILY_ROWS, (MOVE_CHILDREN,)
+    ),
+    "children move, their parent goes (set null)": Puzzle(
+        FAMILY.format("on delete set null"), FAMILY_ROWS, (MOVE_CHILDREN,)
+    ),
+    "children move to a new parent, and so does its key": Puzzle(
+        FAMILY.format("on delete cascade on update cascade"),
+        FAMILY_ROWS,
+        (
+            "insert into credit.parent values (3, 'c'); update credit.child set parent = 3;"
+            "delete from credit.parent where id = 1; update credit.parent set id = 1 where id = 3;",
+            "update credit.parent set id = 3 where id = 1; delete from credit.child where id = 2;",
+        ),
+    ),
+    "a parent comes again (cascade)": Puzzle(
+        FAMILY.format("on delete cascade"),
+        FAMILY_ROWS,
+        (
+            "delete from credit.parent where id = 1; insert into credit.parent values (1, 'again');"
+            "insert into credit.child values (1, 1, 'again');",
+        ),
+    ),
+    "a parent goes and the table is emptied": Puzzle(
+        FAMILY.format("on delete cascade"),
+        FAMILY_ROWS,
+        (
+            "delete from credit.parent where id = 1; insert into credit.child values (1, 2, 'x');"
+            "truncate credit.parent cascade; insert into credit.parent values (1, 'y');"
+            "insert into credit.child values (1, 1, 'z');",
+        ),
+    ),
+    "a key of several columns changes with its parent's": Puzzle(
+        """
+        create table credit.parent (id int primary key);
+        create table credit.child (
+            n int, body text, parent int references credit.parent on update cascade,
+            primary key (parent, n)
+        );
+        """,
+        f"""
+        insert into credit.parent values (1), (2);
+        insert into credit.child select n, {TOAST}, 1 from generate_series(1, 3) n;
+        insert into credit.child values (1, 'x', 2);
+        """,
+        (
+            "update credit.parent set id = 3 where id = 1;"
+            "update credit.child set body = 'y' where parent = 3 and n = 2;"
+            "update credit.parent set id = 1 where id = 2;"
+            "update credit.parent set id = 2 where id = 3;",
+        ),
+    ),
+    "a numeric key changes its text": Puzzle(PRICES, PRICES_ROWS, PRICES_CHANGES),
+    "a numeric key changes its text, referenced": Puzzle(
+        PRICES + "create table credit.use (price numeric references credit.price"
+        " on update cascade on delete set null, id int primary key, body text);",
+        PRICES_ROWS + f"insert into credit.use values (1.0, 1, {TOAST}), (2.0, 2, 'x');",
+        PRICES_CHANGES,
+    ),
+    "the whole row is the identity": Puzzle(
+        "create table credit.item (n int, id int, code int unique, body text, primary key (id, n));"
+        "alter table credit.item replica identity full;",
+        f"insert into credit.item select n, 1, n, {TOAST} from generate_series(1, 40) n",
+        (
+            "update credit.item set code = -code; update credit.item set code = 41 + code;",
+            "update credit.item set n = n + 100; delete from credit.item where n = 105;"
+            "update credit.item set code = null where n = 106;",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("puzzle", PUZZLES.values(), ids=PUZZLES.keys())
+def test_order_that_matters(pair: Pair, puzzle: Puzzle) -> None:
+    """What the source may do in its order ends equal on the target, with the same constraints."""
+    set_up(pair, "create schema credit;" + puzzle.schema)
+    run_sql(pair.source_dsn, puzzle.rows)
+    result = run_cdc(pair, "init")
+    assert result.returncode == 0, result.stderr
+    for transaction in puzzle.transactions:
+        run_sql(pair.source_dsn, transaction)
+    drain(pair)
+    same_rows(pair)
+
+
+def set_up(pair: Pair, schema: str) -> None:
+    """Make the tables on both sides."""
+    for dsn in (pair.source_dsn, pair.target_dsn):
+        run_sql(dsn, schema)
+
+
+def publish_schema(pair: Pair) -> None:
+    """Make the publication that Supabase lets the source's role make."""
+    run_sql(
+        pair.source_admin_dsn, f"create publication {pair.publication} for tables in schema credit"
+    )
+
+
+def run_sql(dsn: str, statements: str) -> None:
+    """Run statements in one transaction."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute(statements)
+
+
+def fetch_ids(pair: Pair) -> list[int]:
+    """Give the accounts that the target holds."""
+    with psycopg.connect(pair.target_dsn) as target:
+        return [n for (n,) in target.execute("select id from credit.account order by 1")]
+
+
+def wait_for_extra(pair: Pair, daemon: Daemon) -> None:
+    """Wait until the new table has a row on the target, or the daemon has ended."""
+    deadline = time.monotonic() + 10
+    while daemon.process.poll() is None and time.monotonic() < deadline:
+        with psycopg.connect(pair.target_dsn) as target:
+            if target.execute("select from credit.extra").fetchone() is not None:
+                return
+        time.sleep(0.05)
+
+
+def drain(pair: Pair) -> None:
+    """Bring the target up to date."""
+    result = run_cdc(pair, "run", "--until-current")
+    assert result.returncode == 0, result.stderr
