@@ -18,9 +18,9 @@ from time import monotonic
 
 import psycopg
 
-from cdc.assure.facts import Intent
-from cdc.assure.findings import Severity
 from cdc.assure.preflight import preflight
+from cdc.assure.preflight.facts import Intent
+from cdc.assure.preflight.findings import Severity
 from cdc.backoff import Verdict, delays, judge
 from cdc.errors import CdcError, CheckFailed, PositionLost, Unavailable
 from cdc.lsn import Lsn, format_lsn

@@ -8,8 +8,8 @@ from typing import TypeAlias
 import psycopg
 import pytest
 
-from cdc.assure.facts import Intent
-from cdc.assure.findings import Finding, Severity, Side
+from cdc.assure.preflight.facts import Intent
+from cdc.assure.preflight.findings import Finding, Severity, Side
 from cdc.assure.preflight import preflight
 from cdc.settings import Settings, load_settings
 from cdc.sync.initialize import initialize

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cdc.assure.findings import Finding, Severity
 from cdc.assure.preflight import preflight
+from cdc.assure.preflight.findings import Finding, Severity
 from cdc.cli.output import print_json, settings
 
 
@@ -38,4 +38,5 @@ def _print(finding: Finding) -> None:
     breaks = finding.severity is Severity.BREAKS
     typer.secho("breaks" if breaks else "warns ", fg="red" if breaks else "yellow", nl=False)
     typer.echo(f"  {finding.side} {finding.subject}: {finding.problem}")
-    typer.echo(f"        mend: {finding.mend}")
+    for line in finding.mend.splitlines():
+        typer.echo(f"        {line}")

@@ -52,6 +52,8 @@ class CatalogTable:
     bytes: int
     deferrable: bool
     """Has a constraint that SET CONSTRAINTS … DEFERRED can defer."""
+    partitioned: bool = False
+    partition: bool = False
     columns: tuple[Column, ...] = ()
     primary_key: tuple[str, ...] = ()
     identity_index: tuple[str, ...] = ()
@@ -78,6 +80,10 @@ class CatalogTable:
             case _:
                 return ()
 
+    def travels(self, *, via_root: bool) -> bool:
+        """Tell whether its rows are published under its own name: a partition's, or the root's."""
+        return not (self.partition if via_root else self.partitioned)
+
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
 
@@ -98,7 +104,8 @@ select n.nspname as schema, c.relname as name, pg_get_userbyid(c.relowner)::text
        c.relreplident::text as replica_identity,
        greatest(c.reltuples, 0)::int8 as estimated_rows, pg_table_size(c.oid) as bytes,
        exists (select from pg_constraint k where k.conrelid = c.oid and k.condeferrable)
-         as deferrable
+         as deferrable,
+       c.relkind = 'p' as partitioned, c.relispartition as partition
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
  where n.nspname = any(%s) and c.relkind in ('r', 'p') and c.relpersistence = 'p'
  order by 1, 2

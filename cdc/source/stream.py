@@ -7,6 +7,9 @@ psycopg has no API for streaming replication; its libpq wrapper is enough. Traps
   stays usable, so that the last status update can still be sent.
 - Never `get_copy_data(0)`: it holds the GIL while it blocks.
 - An error at the end of the stream has its SQLSTATE in the result, not in what is raised.
+- From 18 on, changes made while the publication did not exist are skipped with a mere warning
+  (before, with an error). The warning stands in the stream before what comes next, so the stream
+  ends at it, and nothing beyond is received or confirmed.
 
 `receive` is for one task; `send_status` has no await inside and may be called from another.
 """
@@ -16,9 +19,10 @@ import time
 import psycopg
 from psycopg import pq, sql
 from psycopg.abc import PQGen
+from psycopg.errors import Diagnostic
 from psycopg.waiting import Wait, wait_async
 
-from cdc.errors import Unavailable
+from cdc.errors import PositionLost, Unavailable
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect_replication
 from cdc.source.slot import SystemIdentity, identify_system
@@ -43,6 +47,8 @@ class ReplicationStream:
         self.connection = connection
         """Takes replication commands until `start`."""
         self._pgconn = connection.pgconn
+        self._skipped: str | None = None
+        connection.add_notice_handler(self._notice)
         self.system = system
 
     @classmethod
@@ -98,6 +104,12 @@ class ReplicationStream:
                 size, data = pgconn.get_copy_data(1)
             except psycopg.OperationalError as ex:
                 raise self._end() from ex
+            if self._skipped is not None:
+                raise PositionLost(
+                    f"the source skips changes: {self._skipped}",
+                    hint="the publication was dropped, or dropped and made again, while there were"
+                    " changes: make a new copy (README, “When the slot is lost”)",
+                )
             if size > 0:
                 frames.append(bytes(data))
                 dry = False
@@ -113,6 +125,10 @@ class ReplicationStream:
                 yield Wait.R
                 pgconn.consume_input()
         return frames
+
+    def _notice(self, diagnostic: Diagnostic) -> None:
+        if diagnostic.sqlstate == "55000" and diagnostic.severity_nonlocalized == "WARNING":
+            self._skipped = diagnostic.message_primary
 
     def _end(self) -> Exception:
         """Return why the stream ended."""

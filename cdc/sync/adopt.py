@@ -42,7 +42,7 @@ async def missing_tables(source: Connection, settings: Settings) -> list[Publish
             table.schema, table.name, [c.name for c in table.columns if not c.generated], None
         )
         for name, table in catalog.tables.items()
-        if name not in published
+        if name not in published and table.travels(via_root=publication.via_root)
     ]
 
 

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from cdc.assure.facts import Intent
+from cdc.assure.preflight.facts import Intent
 from cdc.assure.preflight import check_pooled, check_source_version
 from cdc.demo.server import free_port
 from cdc.errors import SettingsError

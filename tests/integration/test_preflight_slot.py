@@ -5,8 +5,8 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from cdc.assure.facts import Intent
-from cdc.assure.findings import new_copy
+from cdc.assure.preflight.facts import Intent
+from cdc.assure.preflight.findings import new_copy
 from tests.pair import Pair, same_rows
 from tests.preflight import (
     BREAKS,

@@ -6,7 +6,7 @@ import subprocess
 import psycopg
 import pytest
 
-from cdc.assure.facts import Intent
+from cdc.assure.preflight.facts import Intent
 from cdc.demo.server import Server
 from tests.pair import Pair
 from tests.preflight import (

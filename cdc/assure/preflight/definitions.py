@@ -7,8 +7,8 @@ Indexes, comments, grants and the order of columns may differ.
 import re
 from collections.abc import Iterator
 
-from cdc.assure.facts import Facts
-from cdc.assure.findings import Finding, breaks, literal, quoted, warns
+from cdc.assure.preflight.facts import Facts
+from cdc.assure.preflight.findings import Finding, breaks, literal, quoted, warns
 from cdc.postgres.catalog import CatalogTable, Column
 
 # From here on UPDATE and DELETE fail where a generated column is part of the replica identity.

@@ -50,8 +50,6 @@ class Access:
 
     schema: str
     name: str
-    partitioned: bool
-    partition: bool
     row_security: bool
     """Policies limit the rows that our role sees."""
     owned: bool
@@ -159,9 +157,8 @@ class Facts:
         """Yield the source's tables whose rows travel under the table's own name."""
         publication = self.source.publication
         via_root = publication is not None and publication.via_root
-        for name, table in self.source.catalog.tables.items():
-            access = self.source.access[name]
-            if not (access.partition if via_root else access.partitioned):
+        for table in self.source.catalog.tables.values():
+            if table.travels(via_root=via_root):
                 yield table
 
     def pairs(self) -> Iterator[tuple[CatalogTable, CatalogTable]]:

@@ -7,8 +7,8 @@ takes the state directory of the daemon's own machine.
 
 from collections.abc import Iterator
 
-from cdc.assure.facts import Facts, Intent
-from cdc.assure.findings import Finding, breaks, literal, new_copy, quoted, warns
+from cdc.assure.preflight.facts import Facts, Intent
+from cdc.assure.preflight.findings import Finding, breaks, literal, new_copy, quoted, warns
 
 _MEBIBYTE = 1 << 20
 

@@ -9,9 +9,9 @@ between without an error.
 import shlex
 from collections.abc import Iterator
 
-from cdc.assure.facts import Facts
-from cdc.assure.findings import Finding, breaks, literal, new_copy, quoted, warns
-from cdc.assure.streaming import foreign_slot
+from cdc.assure.preflight.facts import Facts
+from cdc.assure.preflight.findings import Finding, breaks, literal, new_copy, quoted, warns
+from cdc.assure.preflight.streaming import foreign_slot
 
 
 def check_schemas(facts: Facts) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from cdc.assure.facts import (
+from cdc.assure.preflight.facts import (
     Access,
     Bookkeeping,
     Capacity,
@@ -52,8 +52,7 @@ select current_setting('wal_level') as wal_level,
 
 # The tables of the schemas, and those that their foreign keys reference elsewhere.
 _ACCESS = """
-select n.nspname as schema, c.relname as name, c.relkind = 'p' as partitioned,
-       c.relispartition as partition, row_security_active(c.oid) as row_security,
+select n.nspname as schema, c.relname as name, row_security_active(c.oid) as row_security,
        pg_has_role(c.relowner, 'usage') as owned,
        has_schema_privilege(n.oid, 'usage') as usage,
        array(select p from unnest(array['select', 'insert', 'update', 'delete', 'truncate']) p

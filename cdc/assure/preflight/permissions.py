@@ -6,8 +6,8 @@ may not set them aside (`session_replication_role` takes a superuser).
 
 from collections.abc import Iterator
 
-from cdc.assure.facts import Access, Facts, Intent, Server
-from cdc.assure.findings import Finding, Side, breaks, quoted, warns
+from cdc.assure.preflight.facts import Access, Facts, Intent, Server
+from cdc.assure.preflight.findings import Finding, Side, breaks, quoted, warns
 from cdc.postgres.catalog import CatalogTable
 from cdc.postgres.ordering import QualifiedName
 
