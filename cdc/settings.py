@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import pydantic_settings
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
@@ -189,6 +190,8 @@ def _read_file(path: Path) -> _Values:
         raise SettingsError(
             f"cannot read {path}: {ex.strerror}", hint="give the file with --config or CDC_CONFIG"
         ) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not UTF-8", hint="save it as UTF-8") from None
     except tomllib.TOMLDecodeError as ex:
         raise SettingsError(
             f"{path}: {ex}", hint="the file is TOML: [section], name = value"
@@ -209,6 +212,10 @@ def _read_credentials() -> _Values:
                     f"cannot read the credential {file}: {ex.strerror}",
                     hint="see LoadCredential= in the unit file",
                 ) from None
+            except UnicodeDecodeError:
+                raise SettingsError(
+                    f"the credential {file} is not UTF-8", hint="save it as UTF-8"
+                ) from None
     return values
 
 
@@ -219,5 +226,10 @@ def _read_environment() -> _Values:
             raise SettingsError(
                 f"{name} is not a setting", hint="`cdc config show` lists all settings"
             )
-    values: _Values = EnvSettingsSource(Settings)()
+    try:
+        values: _Values = EnvSettingsSource(Settings)()
+    except pydantic_settings.SettingsError as ex:
+        raise SettingsError(
+            str(ex), hint="""write a list as JSON: CDC_SOURCE_SCHEMAS='["credit"]'"""
+        ) from None
     return values

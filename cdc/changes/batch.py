@@ -247,6 +247,7 @@ class BatchBuilder:
         changes.deletes[key] = None
 
     def _truncate(self, message: Truncate) -> None:
+        self._require_transaction()
         tables = tuple(self._table(relation_id) for relation_id in message.relation_ids)
         self._batch.steps.append(Truncation(tables, message.restart_identity))
         self._batch.changes += 1
@@ -254,7 +255,8 @@ class BatchBuilder:
 
     def _changes(self, message: Insert | Update | Delete, row: Row) -> TableChanges:
         segment = self._segment
-        if segment is None:
+        if segment is None or not self.in_transaction:
+            self._require_transaction()
             segment = self._segment = Segment()
             self._batch.steps.append(segment)
         changes = segment.tables.get(message.relation_id)
@@ -268,9 +270,11 @@ class BatchBuilder:
         self._batch.changes += 1
         return changes
 
-    def _table(self, relation_id: int) -> Table:
+    def _require_transaction(self) -> None:
         if not self.in_transaction:
             raise ProtocolError("a Begin", "a change outside a transaction", 0)
+
+    def _table(self, relation_id: int) -> Table:
         try:
             return self._relations[relation_id]
         except KeyError:

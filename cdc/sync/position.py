@@ -3,6 +3,7 @@
 The slot forgets what was confirmed, and START_REPLICATION from an older position begins silently at
 the slot's own. So before each start:
 
+    WAL ends before the checkpoint                        the source went back: halt
     confirmed_flush ≤ checkpoint                          nothing is missing
     confirmed_flush > checkpoint, and the pair covers it  nothing was published in between
     else                                                  changes are gone: halt
@@ -57,10 +58,11 @@ class IdleFile:
     def load(self) -> IdlePair | None:
         """Return the pair, or None where there is no file of this slot."""
         try:
-            content = orjson.loads(self._path.read_bytes())
+            text = self._path.read_bytes()
         except FileNotFoundError:
             return None
         try:
+            content = orjson.loads(text)
             if content["database"] != self._identity.database:
                 return None
             return IdlePair(parse_lsn(content["checkpoint"]), parse_lsn(content["idle_confirmed"]))
@@ -117,6 +119,11 @@ def check_position(checkpoint: Checkpoint, slot: Slot | None, pair: IdlePair | N
         reason = slot.invalidation_reason or "its WAL was removed"
         raise PositionLost(
             f"slot {name} is lost ({reason}); the checkpoint is {format_lsn(at)}", hint=hint
+        )
+    if parse_lsn(slot.source_lsn) < at:
+        raise PositionLost(
+            f"the source's WAL ends at {slot.source_lsn}, before the checkpoint {format_lsn(at)}",
+            hint=f"the source was restored to an earlier state: {hint}",
         )
     confirmed = slot.confirmed
     if confirmed is None or confirmed <= at:

@@ -29,6 +29,9 @@ from cdc.wire.messages import UNCHANGED, Delete, Insert, Row, Update
 
 Action: TypeAlias = Execute | Copy
 
+# Stages outlive the planner that named them, as long as their session.
+_STAGES = count()
+
 # From this many rows of a table on, staging (3 round trips, 1 ms) beats a statement a row (50 µs).
 SET_FORM_ROWS = 24
 
@@ -38,10 +41,18 @@ class Plan:
     """What to run, in two parts: stage rows, then write."""
 
     stages: list[tuple[TableStatements, Copy]] = field(default_factory=list)
-    """The tables that have rows to stage, and these rows."""
+    """The tables that have rows to stage, and these rows; a table stands here once."""
     actions: list[Action] = field(default_factory=list)
     ops: Iterator[int] = field(default_factory=count)
     """Ops not used yet: a table's stage serves all segments of the plan."""
+
+    def stage(self, statements: TableStatements, lines: list[bytes]) -> None:
+        """Add rows to a table's stage."""
+        for known, copy in self.stages:
+            if known is statements:
+                copy.lines.extend(lines)
+                return
+        self.stages.append((statements, Copy(statements.copy_stage, lines)))
 
 
 class Planner:
@@ -54,17 +65,14 @@ class Planner:
         self._statements: dict[Table, TableStatements] = {}
         self._rank = {name: n for n, name in enumerate(reference_order(catalog))}
         self._referenced = {
-            key.references
-            for table in catalog.tables.values()
-            for key in table.foreign_keys
-            if key.references != table.qualified_name
+            key.references for table in catalog.tables.values() for key in table.foreign_keys
         }
 
     def statements(self, table: Table) -> TableStatements:
         """Return the statements for a table; raise ChangeRefused where the target has no place."""
         statements = self._statements.get(table)
         if statements is None:
-            stage = f"cdc stage {len(self._statements)}"
+            stage = f"cdc stage {next(_STAGES)}"
             statements = TableStatements(table, self._target(table), stage)
             self._statements[table] = statements
         return statements
@@ -149,8 +157,7 @@ class Planner:
         return True
 
     def _exact(self, table: Table) -> bool:
-        columns = {column.name: column for column in self._target(table).columns}
-        return all(columns[name].exact_text for name in table.key_columns)
+        return self.statements(table).exact_key
 
     def _plan_table(self, changes: TableChanges, plan: Plan) -> "_Writes":
         statements = self.statements(changes.table)
@@ -200,7 +207,7 @@ def _set_form(changes: TableChanges, statements: TableStatements, plan: Plan) ->
         staged += [statements.stage_patch(text, row) for row in rows]
         writes.upserts.append(statements.patch_stage(op, mask, len(rows)))
     if staged:
-        plan.stages.append((statements, Copy(statements.copy_stage, staged)))
+        plan.stage(statements, staged)
     return writes
 
 

@@ -75,6 +75,8 @@ class TableStatements:
                 hint=f"alter table {table} add primary key ({', '.join(table.key_columns)})"
                 " on the target, then start again",
             )
+        self.exact_key = all(columns[name].exact_text for name in table.key_columns)
+        """Equal keys have equal texts."""
         self._stage = quoted("pg_temp", stage)
         self._name = quoted(target.schema, target.name)
         self._written = tuple(

@@ -27,7 +27,9 @@ create table credit.account (id int primary key, balance int not null, note text
 STREAMING = '"message":"streaming"'
 TARGET_AWAY = "the target is away"
 
-INSERT = "insert into credit.account select n, 0, 'row ' || n from generate_series(%s::int, %s::int) n"
+INSERT = (
+    "insert into credit.account select n, 0, 'row ' || n from generate_series(%s::int, %s::int) n"
+)
 
 
 @pytest.fixture
@@ -186,9 +188,7 @@ def test_a_command_with_an_end_gives_up_on_a_target_that_stays_away(tiny: Pair) 
     """`run --until-current` exits 75 when a database is away for longer than its patience."""
     assert run_cdc(tiny, "init").returncode == 0
     tiny.target.stop()
-    impatient = (
-        "import cdc.daemon; cdc.daemon.PATIENCE_S = 1; from cdc.cli import main; main()"
-    )
+    impatient = "import cdc.daemon; cdc.daemon.PATIENCE_S = 1; from cdc.cli import main; main()"
     result = subprocess.run(
         [sys.executable, "-c", impatient, "run", "--until-current"],
         env=environment(tiny),
@@ -247,7 +247,9 @@ def test_keepalives_are_answered_while_the_target_is_blocked(tiny: Pair) -> None
 
 SLOT = "select {} from pg_replication_slots where slot_name = %s"
 NOTES = "select note from credit.account"
-CUT_STREAM = "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = %s"
+CUT_STREAM = (
+    "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = %s"
+)
 HANGING = "select pid from pg_stat_activity where wait_event = 'SyncRep'"
 
 

@@ -273,6 +273,19 @@ def test_a_batch_taken_inside_a_transaction_is_not_final() -> None:
     assert (last.final, last.commits) == (True, [(1, Lsn(100))])
 
 
+def test_the_end_of_a_transaction_whose_changes_were_all_taken_is_work() -> None:
+    """A piece that ended with the last change: the target still has a transaction to commit."""
+    builder = BatchBuilder(RelationCache({}))
+    assert not builder.has_work
+    feed(builder, [BEGIN, ACCOUNTS, insert(b"1")])
+    builder.take()
+    feed(builder, [COMMIT])
+    assert (builder.changes, builder.has_work) == (0, True)
+    end = builder.take()
+    assert (end.final, end.end_lsn, end.steps) == (True, Lsn(100), [])
+    assert not builder.has_work
+
+
 def test_messages_that_change_nothing_are_counted_in_bytes_alone() -> None:
     """Types, origins and logical messages reach no target."""
     mark = LogicalMessage(False, Lsn(1), "cdc", b"mark")

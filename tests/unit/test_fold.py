@@ -132,7 +132,7 @@ def op(kind: Kind, row: int = 0, other: int = 0, *, keep: bool = True) -> Operat
 
 
 @given(present, histories)
-@settings(max_examples=settings().max_examples * 4)
+@settings(max_examples=settings().max_examples * 8)
 @example([{1, 2}, set(), set()], [op("swap", 1, 2)])
 @example(
     [{1}, set(), set()], [op("insert", 2), op("delete", 1), op("rekey", 2, 1), op("update", 1)]

@@ -1,0 +1,233 @@
+"""Slot, checkpoint and state directory that do not fit together: the daemon halts, applies nothing.
+
+Each test ends at the same place: `cdc run` exits 78, and neither rows nor checkpoint have moved.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.pair import Pair, same_rows
+from tests.process import Daemon, run_cdc, spawn_cdc
+
+STREAMING = '"message":"streaming"'
+SLOT = "select slot_name from pg_replication_slots where slot_name = %s"
+LSN = re.compile(r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b")
+
+SCHEMA = """
+create schema credit;
+create table credit.account (id int primary key, balance int not null);
+"""
+
+
+@pytest.fixture
+def current(pair: Pair) -> Pair:
+    """A pair with one row, copied, and of which an idle time was confirmed after it."""
+    for dsn in (pair.source_dsn, pair.target_dsn):
+        run_sql(dsn, SCHEMA)
+    run_sql(pair.source_dsn, insert(1))
+    assert run_cdc(pair, "init").returncode == 0
+    run_sql(pair.source_dsn, insert(2))
+    for _ in range(2):
+        result = run_cdc(pair, "run", "--until-current")
+        assert result.returncode == 0, result.stderr
+    assert confirmed(pair) != checkpoint(pair)
+    return pair
+
+
+def test_state_directory_lost(current: Pair) -> None:
+    """Confirmed beyond the checkpoint, and nothing says that the range between is empty."""
+    shutil.rmtree(current.state_dir)
+    run_sql(current.source_dsn, insert(3))
+    said = halted(current)
+    assert {confirmed(current), checkpoint(current)} <= set(LSN.findall(said))
+    assert ledger(current) == [("position lost", checkpoint(current), confirmed(current))]
+
+
+def test_state_directory_brought_back(current: Pair, tmp_path: Path) -> None:
+    """With its file brought back, the stream goes on as if nothing had been."""
+    shutil.move(current.state_dir, tmp_path / "elsewhere")
+    run_sql(current.source_dsn, insert(3))
+    halted(current)
+    shutil.rmtree(current.state_dir, ignore_errors=True)
+    shutil.move(tmp_path / "elsewhere", current.state_dir)
+    assert run_cdc(current, "run", "--until-current").returncode == 0
+    assert same_rows(current) == {"account": 3}
+
+
+def test_state_of_an_older_idle_time(current: Pair) -> None:
+    """A state directory from a backup, older than what was confirmed since, does not do."""
+    (file,) = current.state_dir.iterdir()
+    old = file.read_bytes()
+    run_sql(current.source_dsn, "create table public.other (n int)")
+    assert run_cdc(current, "run", "--until-current").returncode == 0
+    assert file.read_bytes() != old
+    file.write_bytes(old)
+    halted(current)
+
+
+def test_state_that_cannot_be_read(current: Pair) -> None:
+    """A file cut short is not taken for an empty range."""
+    (file,) = current.state_dir.iterdir()
+    file.write_bytes(file.read_bytes()[:20])
+    assert str(file) in halted(current)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_slot_created_again(current: Pair, *, lost: bool) -> None:
+    """A slot of the same name that another one made, whether or not changes were lost between."""
+    drop_slot(current)
+    if lost:
+        run_sql(current.source_dsn, insert(3))
+    run_sql(
+        current.source_dsn,
+        f"select pg_create_logical_replication_slot('{current.slot}', 'pgoutput')",
+    )
+    said = halted(current)
+    assert {confirmed(current), checkpoint(current)} <= set(LSN.findall(said))
+
+
+def test_slot_dropped(current: Pair) -> None:
+    """A slot that is gone is named, and is not made anew."""
+    drop_slot(current)
+    assert current.slot in halted(current)
+    assert fetch(current.source_dsn, SLOT, current.slot) == []
+
+
+def test_slot_dropped_while_the_daemon_is_cut_off(current: Pair) -> None:
+    """A running daemon that finds its slot gone when it connects again halts as well."""
+    with streaming(current) as daemon:
+        # The daemon comes back within a second: as soon as the slot is free, it is dropped.
+        with psycopg.connect(current.source_admin_dsn) as source:
+            source.execute(
+                "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots"
+                " where slot_name = %s",
+                (current.slot,),
+            )
+            source.execute("select pg_drop_replication_slot(%s)", (current.slot,))
+        assert daemon.process.wait(10) == 78, daemon.log()
+        assert checkpoint(current) in daemon.log()
+
+
+def test_target_went_back(current: Pair) -> None:
+    """A target restored to an older checkpoint, found at the start."""
+    before = checkpoint(current)
+    run_sql(current.target_dsn, "update cdc.checkpoint set lsn = lsn - 1000")
+    run_sql(current.source_dsn, insert(3))
+    said = halted(current)
+    assert before not in said
+    assert {confirmed(current), checkpoint(current)} <= set(LSN.findall(said))
+
+
+def test_target_went_back_while_the_daemon_runs(current: Pair) -> None:
+    """A target restored to an older checkpoint is found by the next batch, which is not written."""
+    with streaming(current) as daemon:
+        run_sql(current.target_dsn, "update cdc.checkpoint set lsn = lsn - 1000")
+        assert_refuses_the_next_batch(current, daemon)
+
+
+def test_target_went_back_while_the_daemon_was_idle(current: Pair) -> None:
+    """The same where the daemon had given its session back."""
+    with streaming(current, {"CDC_TARGET_IDLE_DISCONNECT": "0.5"}) as daemon:
+        daemon.wait_for_log("idle")
+        run_sql(current.target_dsn, "update cdc.checkpoint set lsn = lsn - 1000")
+        assert_refuses_the_next_batch(current, daemon)
+
+
+@pytest.mark.parametrize("column", ["system_identifier", "timeline", "database"])
+def test_checkpoint_of_another_source(current: Pair, column: str) -> None:
+    """A checkpoint that belongs to another server, timeline or database is not gone on from."""
+    run_sql(current.target_dsn, f"update cdc.checkpoint set {column} = '7'")
+    halted(current)
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_a_stale_daemon_is_fenced(current: Pair, *, idle: bool) -> None:
+    """Once another daemon has claimed the checkpoint, the one before it writes nothing more."""
+    with streaming(current, {"CDC_TARGET_IDLE_DISCONNECT": "0.5" if idle else "30"}) as daemon:
+        if idle:
+            daemon.wait_for_log("idle")
+        run_sql(current.target_dsn, "update cdc.checkpoint set epoch = epoch + 1")
+        assert_refuses_the_next_batch(current, daemon)
+        assert "another daemon" in daemon.log()
+
+
+def assert_refuses_the_next_batch(pair: Pair, daemon: Daemon) -> None:
+    """Change the source and see the daemon end with 78, its batch not written."""
+    before = standing(pair)
+    run_sql(pair.source_dsn, insert(3))
+    assert daemon.process.wait(10) == 78, daemon.log()
+    assert standing(pair) == before
+
+
+def halted(pair: Pair) -> str:
+    """Run the daemon, see it end with 78 and nothing written, and give what it said."""
+    before = standing(pair)
+    result = run_cdc(pair, "run", "--until-current")
+    assert result.returncode == 78, result.stderr
+    assert standing(pair) == before
+    return result.stderr
+
+
+def standing(pair: Pair) -> list[object]:
+    """Give the target's rows and checkpoint."""
+    return [
+        *fetch(pair.target_dsn, "select id, balance from credit.account order by id"),
+        *fetch(pair.target_dsn, "select lsn::text, epoch, transactions from cdc.checkpoint"),
+    ]
+
+
+def insert(n: int) -> str:
+    """Give the statement that inserts the nth row."""
+    return f"insert into credit.account values ({n}, {n})"
+
+
+@contextmanager
+def streaming(pair: Pair, env: dict[str, str] | None = None) -> Iterator[Daemon]:
+    """Run a daemon that has confirmed all there is."""
+    with spawn_cdc(pair, "run", env=env) as daemon:
+        daemon.wait_for_log(STREAMING)
+        yield daemon
+
+
+def drop_slot(pair: Pair) -> None:
+    """Drop the slot behind the daemon's back."""
+    run_sql(pair.source_dsn, f"select pg_drop_replication_slot('{pair.slot}')")
+
+
+def confirmed(pair: Pair) -> str:
+    """Give what the slot was confirmed up to."""
+    query = "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = %s"
+    ((lsn,),) = fetch(pair.source_dsn, query, pair.slot)
+    return lsn
+
+
+def checkpoint(pair: Pair) -> str:
+    """Give what the target says that it holds."""
+    ((lsn,),) = fetch(pair.target_dsn, "select lsn::text from cdc.checkpoint")
+    return lsn
+
+
+def ledger(pair: Pair) -> list[tuple[str, ...]]:
+    """Give the ledger's open entries."""
+    return fetch(
+        pair.target_dsn,
+        "select event, from_lsn::text, to_lsn::text from cdc.ledger where resolved_at is null",
+    )
+
+
+def run_sql(dsn: str, statements: str) -> None:
+    """Run statements in one transaction."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute(statements)
+
+
+def fetch(dsn: str, query: str, *parameters: object) -> list[tuple[str, ...]]:
+    """Give a query's rows."""
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(query, parameters or None).fetchall()
