@@ -155,10 +155,10 @@ class _Job:
         while monotonic() < end - seconds / 2:
             await self._watch(1 - (end - monotonic()) / seconds)
         self._runner.kill()
-        killed_at, epoch = monotonic(), self._applied.epoch
+        killed_at, epoch = monotonic(), (await self._meter.applied()).epoch
         self._display.say("kill -9 of the daemon in mid-stream; `cdc run` again")
         self._runner.start("run")
-        while self._applied.epoch == epoch:
+        while self._applied.epoch <= epoch:
             await self._watch(0.5)
         away_s = monotonic() - killed_at
         self._display.say(f"the next daemon streams on from the checkpoint, {away_s:.1f} s later")
@@ -212,7 +212,7 @@ class _Job:
         """Raise where the daemon or the writer has ended."""
         self._runner.check_runs()
         if not self._writer.running:
-            self._writer.stop()
+            self._writer.stop()  # raises what ended it
 
 
 async def _compare(
