@@ -118,7 +118,7 @@ def _drop_database(server: AnyServer, name: str) -> None:
         slots = "from pg_replication_slots where database = %s"
         deadline = time.monotonic() + SLOT_RELEASE_TIMEOUT_S
         connection.execute(f"select pg_terminate_backend(active_pid) {slots}", (name,))
-        while connection.execute(f"select {slots} and active", (name,)).fetchone():
+        while connection.execute(f"select 1 {slots} and active", (name,)).fetchone():
             assert time.monotonic() < deadline, f"a slot of {name} stays active"
             time.sleep(0.02)
         connection.execute(f"select pg_drop_replication_slot(slot_name) {slots}", (name,))

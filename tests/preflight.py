@@ -8,9 +8,9 @@ from typing import TypeAlias
 import psycopg
 import pytest
 
+from cdc.assure.preflight import preflight
 from cdc.assure.preflight.facts import Intent
 from cdc.assure.preflight.findings import Finding, Severity, Side
-from cdc.assure.preflight import preflight
 from cdc.settings import Settings, load_settings
 from cdc.sync.initialize import initialize
 from tests.pair import Pair

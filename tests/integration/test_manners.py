@@ -1,4 +1,4 @@
-"""The daemon's manners: it ends when told to, waits for databases that are away, and logs no row."""
+"""The daemon's manners: it ends when told to, waits for who is away, and never logs a row."""
 
 import json
 import signal
@@ -87,11 +87,10 @@ def test_a_signal_ends_it_while_the_source_is_away(tiny: Pair) -> None:
 
 def test_a_signal_ends_it_while_the_target_is_locked(tiny: Pair) -> None:
     """Told to stop while a lock keeps its batch waiting, it gives the batch up and exits 0."""
-    with streaming(tiny) as daemon:
-        with locked(tiny.target_admin_dsn):
-            run_sql(tiny.source_dsn, INSERT, 1, 10)
-            wait_until(lambda: waits_for_lock(tiny.target_admin_dsn))
-            assert daemon.terminate() == 0, daemon.log()
+    with streaming(tiny) as daemon, locked(tiny.target_admin_dsn):
+        run_sql(tiny.source_dsn, INSERT, 1, 10)
+        wait_until(lambda: waits_for_lock(tiny.target_admin_dsn))
+        assert daemon.terminate() == 0, daemon.log()
     assert rows(tiny) == 0
     drain(tiny)
     assert same_rows(tiny) == {"account": 10}

@@ -3,8 +3,8 @@
 import psycopg
 import pytest
 
-from cdc.assure.preflight.facts import Intent
 from cdc.assure.preflight import check_pooled, check_source_version
+from cdc.assure.preflight.facts import Intent
 from cdc.demo.server import free_port
 from cdc.errors import SettingsError
 from cdc.postgres.session import Side
