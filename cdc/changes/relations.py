@@ -1,8 +1,8 @@
 """Which columns tell a relation's rows apart, and when a relation has changed its shape.
 
 A Relation message flags the columns of the replica identity. Under REPLICA IDENTITY FULL it flags
-every column, so that the primary key must come from a catalog (`primary_keys`). A relation without
-any key cannot be folded: `identify` says so before a change of it is read.
+every column, so that the primary key must come from a catalog (`primary_keys`). A relation may have
+no key at all: then its rows are told apart by all their values, or are only ever inserted.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TypeAlias
 
-from cdc.errors import ChangeRefused
 from cdc.wire.messages import Relation, Row, Value
 
 Key: TypeAlias = Value | Row
@@ -26,7 +25,7 @@ class Table:
     relation: Relation
     columns: tuple[str, ...]
     key: tuple[int, ...]
-    """Positions of the key's columns, in the relation's order."""
+    """Positions of the key's columns; empty where only all values together identify a row."""
     key_of: Callable[[Row], Key]
 
     @property
@@ -48,7 +47,7 @@ class Table:
 
 
 def identify(relation: Relation, primary_keys: Mapping[QualifiedName, tuple[str, ...]]) -> Table:
-    """Return the table behind a Relation message; raise ChangeRefused if its rows have no key."""
+    """Return the table behind a Relation message."""
     columns = tuple(column.name for column in relation.columns)
     if relation.replica_identity == "f":
         names = primary_keys.get((relation.schema, relation.name), ())
@@ -57,12 +56,11 @@ def identify(relation: Relation, primary_keys: Mapping[QualifiedName, tuple[str,
             key = ()
     else:
         key = tuple(n for n, column in enumerate(relation.columns) if column.is_key)
-    if not key:
-        raise ChangeRefused(
-            f"{relation.schema}.{relation.name} has no key that tells its rows apart",
-            hint="give it a primary key (or REPLICA IDENTITY USING INDEX), then start again",
-        )
-    return Table(relation, columns, key, itemgetter(*key))
+    return Table(relation, columns, key, itemgetter(*key) if key else _no_key)
+
+
+def _no_key(_row: Row) -> Key:
+    return ()
 
 
 class RelationCache:

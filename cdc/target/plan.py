@@ -18,7 +18,15 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeAlias
 
-from cdc.changes.batch import KeyChange, Segment, Step, TableChanges, Truncation, resolve
+from cdc.changes.fold import (
+    KeyChange,
+    Segment,
+    Step,
+    TableChanges,
+    Truncation,
+    WholeRowChange,
+    resolve,
+)
 from cdc.changes.relations import Table
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import Catalog, CatalogTable
@@ -92,6 +100,8 @@ class Planner:
                         return None
                 case KeyChange(table, old, new):
                     plan.actions.append(self.statements(table).update_row(old, new))
+                case WholeRowChange(table, old, new):
+                    plan.actions.append(self.statements(table).change_whole_row(old, new))
                 case Truncation():
                     plan.actions.append(self.truncation(step))
         return plan
@@ -106,6 +116,8 @@ class Planner:
                         yield (table,), self._row_statement(table, message)
                 case KeyChange(table, old, new):
                     yield (table,), self.statements(table).update_row(old, new)
+                case WholeRowChange(table, old, new):
+                    yield (table,), self.statements(table).change_whole_row(old, new)
                 case Truncation():
                     yield step.tables, self.truncation(step)
 
@@ -113,7 +125,7 @@ class Planner:
         statements = self.statements(table)
         match message:
             case Insert():
-                return statements.upsert_row(message.new)
+                return statements.insert_row(message.new)
             case Delete():
                 return statements.delete_row(table.key_of(message.old))
             case Update():
@@ -174,7 +186,7 @@ class _Writes:
 
 
 def _row_form(changes: TableChanges, statements: TableStatements) -> _Writes:
-    upserts: list[Action] = [statements.upsert_row(row) for row in changes.inserts.values()]
+    upserts: list[Action] = [statements.insert_row(row) for row in changes.inserts.values()]
     for key, row in changes.updates.items():
         if UNCHANGED in row:
             upserts.append(statements.update_row(key, row))

@@ -25,7 +25,7 @@ from cdc.changes.relations import Key, Table
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import CatalogTable
 from cdc.wire.copytext import encode_line
-from cdc.wire.messages import UNCHANGED, Row
+from cdc.wire.messages import UNCHANGED, Row, Value
 
 _OP = "cdc op"
 Mask = tuple[int, ...]
@@ -69,13 +69,14 @@ class TableStatements:
                 hint=f"alter table {table} add column {missing[0]} … on the target,"
                 " then start again (`cdc check` lists all differences)",
             )
-        if set(table.key_columns) not in map(set, target.unique_keys):
+        if table.key and set(table.key_columns) not in map(set, target.unique_keys):
             raise ChangeRefused(
                 f"{table}: the target has no unique index on ({', '.join(table.key_columns)})",
                 hint=f"alter table {table} add primary key ({', '.join(table.key_columns)})"
                 " on the target, then start again",
             )
-        self.exact_key = all(columns[name].exact_text for name in table.key_columns)
+        self._exact = {n for n, name in enumerate(table.columns) if columns[name].exact_text}
+        self.exact_key = self._exact.issuperset(table.key)
         """Equal keys have equal texts."""
         self._stage = quoted("pg_temp", stage)
         self._name = quoted(target.schema, target.name)
@@ -108,6 +109,8 @@ class TableStatements:
 
     @cached_property
     def _on_conflict(self) -> str:
+        if not self.table.key:
+            return ""
         key = self._columns(self.table.key)
         if not self._settable:
             return f"on conflict ({key}) do nothing"
@@ -129,6 +132,39 @@ class TableStatements:
     def upsert_row(self, row: Row) -> Execute:
         """Write a whole row, whether or not it is there."""
         return Execute(self._upsert_row, self.project(row))
+
+    @cached_property
+    def _insert_row(self) -> bytes:
+        return self._upsert_row.removesuffix(self._on_conflict.encode())
+
+    def insert_row(self, row: Row) -> Execute:
+        """Add a row; one that has a key is written whether or not it is there."""
+        return (
+            self.upsert_row(row) if self.table.key else Execute(self._insert_row, self.project(row))
+        )
+
+    def change_whole_row(self, old: Row, new: Row | None) -> Execute:
+        """Change (or, without `new`, delete) one of the rows that equal `old` in every value.
+
+        Equal in text, so that 1.0 is not taken for 1.00 and a json has an equality too; where equal
+        values have equal texts, by the type's own equality, which an index may serve.
+        """
+        values: list[Value] = [] if new is None else [new[n] for n in self._written]
+        sets = ", ".join(f"{self._column(n)} = ${i}" for i, n in enumerate(self._written, 1))
+        conditions = []
+        for n in self._written:
+            if old[n] is None:
+                conditions.append(f"{self._column(n)} is null")
+                continue
+            values.append(old[n])
+            column = self._column(n) if n in self._exact else f"format('%s', {self._column(n)})"
+            conditions.append(f"{column} = ${len(values)}")
+        which = (
+            f"where (tableoid, ctid) = (select tableoid, ctid from {self._name}"
+            f" where {' and '.join(conditions) or 'true'} limit 1)"
+        )
+        what = f"delete from {self._name}" if new is None else f"update {self._name} set {sets}"
+        return Execute(f"{what} {which}".encode(), tuple(values), rows=1)
 
     @cached_property
     def _delete_row(self) -> bytes:

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from cdc.changes.batch import (
-    Batch,
-    BatchBuilder,
+from cdc.changes.batch import Batch, BatchBuilder
+from cdc.changes.fold import (
     KeyChange,
     Segment,
     TableChanges,

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cdc.changes.batch import BatchBuilder, Step
+from cdc.changes.batch import BatchBuilder
+from cdc.changes.fold import Step
 from cdc.changes.relations import RelationCache
 from cdc.errors import ChangeRefused, PositionLost, ProtocolError, SettingsError
 from cdc.lsn import Lsn

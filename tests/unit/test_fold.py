@@ -11,9 +11,8 @@ from itertools import product
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cdc.changes.batch import (
-    Batch,
-    BatchBuilder,
+from cdc.changes.batch import Batch, BatchBuilder
+from cdc.changes.fold import (
     KeyChange,
     Segment,
     TableChanges,

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from cdc.changes.batch import BatchBuilder, Step
+from cdc.changes.batch import BatchBuilder
+from cdc.changes.fold import Step
 from cdc.changes.relations import RelationCache
 from cdc.errors import ChangeRefused
 from cdc.lsn import Lsn

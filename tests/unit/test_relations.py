@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from cdc.changes.relations import RelationCache, identify
-from cdc.errors import ChangeRefused
 from cdc.wire.messages import Relation
 from tests.unit.shapes import relation
 
@@ -47,9 +46,10 @@ def test_under_full_the_key_comes_from_the_catalog() -> None:
     ],
 )
 def test_a_relation_without_a_key_is_refused(keyless: Relation) -> None:
-    """Rows that nothing tells apart cannot be folded: said before a change of them is read."""
-    with pytest.raises(ChangeRefused, match="has no key"):
-        identify(keyless, {("credit", "t"): ("a", "id")})
+    """Where nothing shorter than the whole row tells rows apart, the key is empty."""
+    table = identify(keyless, {("credit", "t"): ("a", "id")})
+    assert (table.key, table.key_columns) == ((), ())
+    assert table.key_of((b"1",)) == ()
 
 
 def test_a_relation_seen_for_the_first_time_is_no_change() -> None:

@@ -20,17 +20,23 @@ def check_replica_identity(facts: Facts) -> Iterator[Finding]:
     for table in facts.copied():
         if table.replica_key:
             continue
+        mend = _give_identity(facts, table)
         if table.replica_identity == "f":
-            problem = (
-                "has REPLICA IDENTITY FULL and no primary key: rows cannot be told apart, which is"
-                " not supported yet"
+            yield warns(
+                "source",
+                str(table),
+                "has no primary key: each UPDATE and DELETE looks for its row by all values, which"
+                " without an index reads the whole table on the target",
+                mend,
             )
         else:
-            problem = (
+            yield breaks(
+                "source",
+                str(table),
                 "has no replica identity: once it is published, UPDATE and DELETE fail on the"
-                " source"
+                " source",
+                mend,
             )
-        yield breaks("source", str(table), problem, _give_identity(facts, table))
 
 
 def _give_identity(facts: Facts, table: CatalogTable) -> str:

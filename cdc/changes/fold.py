@@ -1,0 +1,194 @@
+"""Changes folded into the net change of each row: pure.
+
+The rule that this module lives by: **applying the steps leaves the same rows as applying the
+changes one by one.** A step is a `Segment` (net changes, in any order of rows), or something that has to
+stand in its place between segments: a `KeyChange`, a `WholeRowChange`, a `Truncation`. Whatever
+cannot be put into one segment starts the next.
+
+Within a segment a row is in one of three places, by its key:
+
+    inserts   its first change was an Insert: the target lacks it, and its whole row is known
+    updates   the target has it; UNCHANGED stands for TOAST values that the target keeps
+    deletes   gone
+
+A segment keeps its messages too, in source order: where the target refuses the set-based form, they
+are replayed one by one. Rows without a key are told apart by all their values, so that nothing of
+them is folded: their inserts share a segment, anything else is a step of its own.
+"""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from cdc.changes.relations import Key, Table
+from cdc.errors import ProtocolError
+from cdc.wire.messages import UNCHANGED, Delete, Insert, Row, Update
+
+
+@dataclass(slots=True)
+class TableChanges:
+    """The net changes of one table's rows in a segment. Each key is in one of the three."""
+
+    table: Table
+    inserts: dict[Key, Row] = field(default_factory=dict)
+    updates: dict[Key, Row] = field(default_factory=dict)
+    deletes: dict[Key, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Segment:
+    """Net changes of several tables, and the messages that they were folded from."""
+
+    tables: dict[int, TableChanges] = field(default_factory=dict)
+    messages: list[Insert | Update | Delete] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class KeyChange:
+    """An Update of a row's key. `update … where old key` keeps the TOAST values that it holds."""
+
+    table: Table
+    old: Key
+    new: Row
+
+
+@dataclass(slots=True)
+class WholeRowChange:
+    """An Update (or, without `new`, a Delete) of one row that has no key but all its values."""
+
+    table: Table
+    old: Row
+    new: Row | None
+
+
+@dataclass(slots=True)
+class Truncation:
+    """Tables emptied by one statement."""
+
+    tables: tuple[Table, ...]
+    restart_identity: bool
+
+
+Step: TypeAlias = Segment | KeyChange | WholeRowChange | Truncation
+
+
+def merge(new: Row, base: Row) -> Row:
+    """Return `new` with the values that it leaves unchanged taken from `base`."""
+    return tuple(b if n is UNCHANGED else n for n, b in zip(new, base, strict=True))
+
+
+def resolve(message: Update, table: Table) -> tuple[Key, Key, Row]:
+    """Return the row's key before and after an Update, and its new values.
+
+    What the old tuple tells of values that the new one leaves unchanged is filled in: all of them
+    under REPLICA IDENTITY FULL, else a key that is itself stored as TOAST.
+    """
+    new, old = message.new, message.old
+    if old is None:
+        key = table.key_of(new)
+        return key, key, new
+    if len(old) != len(new):
+        raise ProtocolError(f"{len(new)} old values for {table}", f"{len(old)} values", 0)
+    if UNCHANGED in new:
+        if message.old_is_full:
+            new = merge(new, old)
+        else:
+            known = tuple(v if n in table.key else UNCHANGED for n, v in enumerate(old))
+            new = merge(new, known)
+    return table.key_of(old), table.key_of(new), new
+
+
+class Fold:
+    """Folds changes as they come."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self._segment: Segment | None = None
+
+    def cut(self) -> None:
+        """Let what comes next start a segment: rows of two shapes must not meet in one."""
+        self._segment = None
+
+    def truncate(self, tables: tuple[Table, ...], *, restart_identity: bool) -> None:
+        """Empty tables."""
+        self._step(Truncation(tables, restart_identity))
+
+    def insert(self, table: Table, message: Insert) -> None:
+        """Add a row."""
+        changes = self._changes(table, message)
+        # Rows without a key are all different ones.
+        key = table.key_of(message.new) if table.key else b"%d" % len(changes.inserts)
+        if key in changes.deletes:
+            # Delete and insert again: the target still has the row, so all of it is overwritten.
+            del changes.deletes[key]
+            changes.updates[key] = message.new
+        elif key in changes.updates:
+            changes.updates[key] = message.new
+        else:
+            changes.inserts[key] = message.new
+
+    def update(self, table: Table, message: Update) -> None:
+        """Change a row."""
+        old_key, key, new = resolve(message, table)
+        if not table.key:
+            self._step(WholeRowChange(table, _whole(message, table), new))
+            return
+        changes = self._changes(table, message)
+        if old_key != key:
+            self._change_key(changes, old_key, key, new)
+        elif key in changes.inserts:
+            changes.inserts[key] = merge(new, changes.inserts[key]) if UNCHANGED in new else new
+        elif key in changes.updates and UNCHANGED in new:
+            changes.updates[key] = merge(new, changes.updates[key])
+        else:
+            changes.deletes.pop(key, None)
+            changes.updates[key] = new
+
+    def delete(self, table: Table, message: Delete) -> None:
+        """Take a row away."""
+        if not table.key:
+            self._step(WholeRowChange(table, _whole(message, table), None))
+            return
+        changes = self._changes(table, message)
+        key = table.key_of(message.old)
+        changes.inserts.pop(key, None)
+        changes.updates.pop(key, None)
+        # Also where the row was inserted in this very segment: the target may have had it.
+        changes.deletes[key] = None
+
+    def _change_key(self, changes: TableChanges, old: Key, key: Key, new: Row) -> None:
+        row = changes.inserts.get(old)
+        if row is not None and key not in changes.updates and key not in changes.inserts:
+            # The target has never seen the old key: as good as inserted with the new one.
+            del changes.inserts[old]
+            changes.deletes[old] = None
+            if key in changes.deletes:
+                del changes.deletes[key]
+                changes.updates[key] = merge(new, row)
+            else:
+                changes.inserts[key] = merge(new, row)
+            return
+        # A step of its own, so no longer a part of what the segment replays.
+        assert self._segment is not None
+        self._segment.messages.pop()
+        self._step(KeyChange(changes.table, old, new))
+
+    def _step(self, step: Step) -> None:
+        self.steps.append(step)
+        self._segment = None
+
+    def _changes(self, table: Table, message: Insert | Update | Delete) -> TableChanges:
+        segment = self._segment
+        if segment is None:
+            segment = self._segment = Segment()
+            self.steps.append(segment)
+        changes = segment.tables.get(message.relation_id)
+        if changes is None:
+            changes = segment.tables[message.relation_id] = TableChanges(table)
+        segment.messages.append(message)
+        return changes
+
+
+def _whole(message: Update | Delete, table: Table) -> Row:
+    if message.old is None or not message.old_is_full:
+        raise ProtocolError(f"the whole old row of {table}, which has no key", "less than that", 0)
+    return message.old
