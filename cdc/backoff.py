@@ -29,6 +29,7 @@ class Verdict(Enum):
 
 _BY_CODE = {
     "25006": Verdict.RETRY,  # read_only_sql_transaction: a failover is under way
+    "55006": Verdict.REPLAY,  # object_in_use: TRUNCATE of a table with deferred checks pending
     "55000": Verdict.HALT,  # object_not_in_prerequisite_state: the slot is lost
     "57014": Verdict.RETRY,  # query_canceled
     "CD001": Verdict.HALT,  # cdc.advance: another daemon moved the checkpoint
@@ -36,6 +37,7 @@ _BY_CODE = {
 }
 
 _BY_CLASS = {
+    "0A": Verdict.REPLAY,  # feature not supported: a server built without XML, say
     "08": Verdict.RETRY,  # connection exception
     "22": Verdict.REPLAY,  # data exception
     "23": Verdict.REPLAY,  # integrity constraint violation
@@ -45,7 +47,7 @@ _BY_CLASS = {
     "42": Verdict.REPLAY,  # missing table, column, privilege: the replay names the change
     "44": Verdict.REPLAY,  # with check option violation
     "53": Verdict.RETRY,  # out of disk, memory, connections
-    "55": Verdict.RETRY,  # object in use, lock not available
+    "55": Verdict.RETRY,  # lock not available
     "57": Verdict.RETRY,  # operator intervention: the server stops or starts
     "58": Verdict.RETRY,  # system error
     "P0": Verdict.REPLAY,  # a trigger or a function raised

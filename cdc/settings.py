@@ -114,7 +114,6 @@ class Settings(BaseSettings):
 
 
 _CONFIG = "CDC_CONFIG"
-_NOT_SETTINGS = {_CONFIG}
 
 
 @dataclass(slots=True, frozen=True)
@@ -222,7 +221,8 @@ def _read_credentials() -> _Values:
 def _read_environment() -> _Values:
     sections = tuple(f"CDC_{name.upper()}_" for name in Settings.model_fields)
     for name in os.environ:
-        if name.startswith("CDC_") and name not in _NOT_SETTINGS and not name.startswith(sections):
+        upper = name.upper()  # a section may be given in lower case too
+        if upper.startswith("CDC_") and upper != _CONFIG and not upper.startswith(sections):
             raise SettingsError(
                 f"{name} is not a setting", hint="`cdc config show` lists all settings"
             )

@@ -27,22 +27,37 @@ from cdc.wire.messages import (
 )
 
 
+@dataclass(slots=True, frozen=True)
+class TransactionEnd:
+    """Where in a batch a source transaction ends."""
+
+    changes: int
+    """Number of the batch's changes up to its Commit."""
+    lsn: Lsn
+    """End of its Commit: the checkpoint once it is applied."""
+    commit_time: int
+    """µs since 2000-01-01."""
+
+
 @dataclass(slots=True)
 class Batch:
     """Whole transactions in commit order; or, if not `final`, a piece of a large one."""
 
     steps: list[Step] = field(default_factory=list)
-    end_lsn: Lsn = INVALID
-    """End of the last whole transaction's Commit: the checkpoint once this is applied."""
-    commit_time: int = 0
-    """Of that Commit, µs since 2000-01-01."""
-    commits: list[tuple[int, Lsn]] = field(default_factory=list)
-    """For each whole transaction, how many changes had been gathered at its Commit, and its end."""
+    transactions: list[TransactionEnd] = field(default_factory=list)
+    """Those that end in it."""
     changes: int = 0
     size: int = 0
     """Bytes received for it."""
     final: bool = True
     """False: its last transaction goes on in the next batch, and so must the target's."""
+    open_lsn: Lsn = INVALID
+    """If not final: LSN of the commit record of the transaction that goes on."""
+
+    @property
+    def end_lsn(self) -> Lsn:
+        """End of the last whole transaction: the checkpoint once this is applied."""
+        return self.transactions[-1].lsn if self.transactions else INVALID
 
 
 class BatchBuilder:
@@ -53,6 +68,7 @@ class BatchBuilder:
         self._batch = Batch()
         self._fold = Fold()
         self._continues = False
+        self._open_lsn = INVALID
         self.in_transaction = False
 
     @property
@@ -75,6 +91,7 @@ class BatchBuilder:
         batch = self._batch
         batch.steps = self._fold.steps
         batch.final = not self.in_transaction
+        batch.open_lsn = self._open_lsn
         self._continues = self.in_transaction
         self._batch = Batch()
         self._fold = Fold()
@@ -91,7 +108,7 @@ class BatchBuilder:
             case Delete():
                 self._fold.delete(self._changed(message.relation_id, message.old), message)
             case Begin():
-                self._begin()
+                self._begin(message)
             case Commit():
                 self._commit(message)
             case Relation():
@@ -103,18 +120,19 @@ class BatchBuilder:
                 pass  # nothing of these reaches the target
         self._batch.size += size
 
-    def _begin(self) -> None:
+    def _begin(self, message: Begin) -> None:
         if self.in_transaction:
             raise ProtocolError("a Commit", "Begin inside a transaction", 0)
         self.in_transaction = True
+        self._open_lsn = message.final_lsn
 
     def _commit(self, message: Commit) -> None:
         if not self.in_transaction:
             raise ProtocolError("a Begin", "Commit outside a transaction", 0)
         self.in_transaction = False
-        self._batch.commits.append((self._batch.changes, message.end_lsn))
-        self._batch.end_lsn = message.end_lsn
-        self._batch.commit_time = message.commit_time
+        self._batch.transactions.append(
+            TransactionEnd(self._batch.changes, message.end_lsn, message.commit_time)
+        )
 
     def _truncate(self, message: Truncate) -> None:
         tables = tuple(self._table(relation_id) for relation_id in message.relation_ids)

@@ -1,9 +1,9 @@
 """Changes folded into the net change of each row: pure.
 
 The rule that this module lives by: **applying the steps leaves the same rows as applying the
-changes one by one.** A step is a `Segment` (net changes, in any order of rows), or something that has to
-stand in its place between segments: a `KeyChange`, a `WholeRowChange`, a `Truncation`. Whatever
-cannot be put into one segment starts the next.
+changes one by one.** A step is a `Segment` (net changes, in any order of rows), or something that
+has to stand in its place between segments: a `KeyChange`, a `WholeRowChange`, a `Truncation`.
+Whatever cannot be put into one segment starts the next.
 
 Within a segment a row is in one of three places, by its key:
 

@@ -25,7 +25,7 @@ from psycopg.waiting import Wait, wait_async
 from cdc.errors import PositionLost, Unavailable
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect_replication
-from cdc.source.slot import SystemIdentity, identify_system
+from cdc.source.slot import SystemIdentity, busy, identify_system
 from cdc.wire.replication import encode_standby_status_update
 
 # Frames that one `receive` returns at most: some milliseconds of work before others get their turn.
@@ -82,13 +82,13 @@ class ReplicationStream:
                 sql.SQL("messages 'true'"),
             ]
         )
-        await self.connection.execute(
-            sql.SQL("START_REPLICATION SLOT {} LOGICAL {} ({})").format(
-                sql.Identifier(slot),
-                sql.SQL(format_lsn(lsn)),
-                options,
-            )
+        command = sql.SQL("START_REPLICATION SLOT {} LOGICAL {} ({})").format(
+            sql.Identifier(slot), sql.SQL(format_lsn(lsn)), options
         )
+        try:
+            await self.connection.execute(command)
+        except psycopg.errors.ObjectInUse as ex:
+            raise busy(slot, None) from ex
         self._pgconn.nonblocking = 1
 
     async def receive(self) -> list[bytes]:

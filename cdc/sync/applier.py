@@ -41,6 +41,7 @@ class Applier:
         self._applied = applied
         self._batches: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=1)
         self._applying = False
+        self._transactions = 0
 
     @property
     def free(self) -> bool:
@@ -50,6 +51,10 @@ class Applier:
     async def put(self, batch: Batch | None) -> None:
         """Hand over a batch, None as the last; waits while another one waits."""
         await self._batches.put(batch)
+
+    def put_nowait(self, batch: Batch) -> None:
+        """Hand over a batch to an applier that is free."""
+        self._batches.put_nowait(batch)
 
     async def run(self) -> None:
         """Apply what comes, until the end is handed over."""
@@ -79,8 +84,7 @@ class Applier:
             try:
                 if await self._is_committed(batch, before):
                     return
-                applied = await self._target.apply(batch)
-                self._progress.replays += applied.replayed
+                self._progress.replays += await self._target.apply(batch)
             except (psycopg.Error, CdcError, OSError) as ex:
                 if judge(ex) is not Verdict.RETRY:
                     raise
@@ -109,6 +113,8 @@ class Applier:
         found = (await self._target.open()).lsn
         if batch.final and found == batch.end_lsn:
             return True
+        if any(end.lsn == found for end in batch.transactions):
+            raise Unavailable("the target was lost after some transactions of a batch")
         if found != before:
             raise PositionLost(
                 f"the target's checkpoint went from {format_lsn(before or 0)} to"
@@ -121,7 +127,9 @@ class Applier:
         progress = self._progress
         progress.batches += 1
         progress.changes += batch.changes
+        self._transactions += len(batch.transactions)
         if batch.final:
-            progress.transactions += len(batch.commits)
-            progress.commit_time = batch.commit_time
+            progress.transactions += self._transactions
+            self._transactions = 0
+            progress.commit_time = batch.transactions[-1].commit_time
             progress.apply(batch.end_lsn)

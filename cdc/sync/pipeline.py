@@ -190,6 +190,9 @@ class Pipeline:
         self._feedback.reading = True
 
     def _after_apply(self) -> None:
+        # What was gathered meanwhile need not wait for the next frame, which may not come.
+        if self._applier.free and self._builder.has_work and not self._builder.in_transaction:
+            self._applier.put_nowait(self._builder.take())
         self._note_pending()
         self._feedback.wake()
 

@@ -4,7 +4,7 @@
 and so is its checkpoint; after it raises, neither is, or the connection was lost and `open` finds
 out by reading the checkpoint. A batch that the target refuses in its set-based form is replayed
 change by change in source order before anyone is told: first many in a round trip, then, if that
-fails too, one by one, to name the change.
+fails too, one by one and each source transaction for itself, to name the change.
 
 A large transaction comes in several batches. Its target transaction stays open between them, each
 part under a savepoint, and commits with the last one.
@@ -14,55 +14,34 @@ Neon compute that is left alone may sleep.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 
 import psycopg
 from psycopg import AsyncRawCursor
-from psycopg.adapt import Buffer, Dumper
+from psycopg.pq import TransactionStatus
 
 from cdc.backoff import Verdict, judge
-from cdc.changes.batch import Batch
+from cdc.changes.batch import Batch, TransactionEnd
 from cdc.errors import ChangeRefused
-from cdc.lsn import INVALID, Lsn
+from cdc.lsn import Lsn
 from cdc.postgres.catalog import Catalog, load_catalog
 from cdc.postgres.ordering import QualifiedName
-from cdc.postgres.session import Connection, connect
+from cdc.postgres.session import Connection
 from cdc.target.checkpoint import Checkpoint, advance, claim, fenced, load_checkpoint
 from cdc.target.plan import Action, Plan, Planner
 from cdc.target.replay import refusal, replay
-from cdc.target.statements import Copy, Execute
+from cdc.target.session import open_session, run
+from cdc.target.statements import Execute
 from cdc.target.tables import prepare_tables
 
 log = logging.getLogger(__name__)
-
-# COPY data goes to the socket in pieces of this many bytes; larger ones gain nothing.
-_COPY_BLOCK = 1 << 18
 
 _BEGIN = Execute(b"begin")
 _DEFER = Execute(b"set constraints all deferred")
 _SAVEPOINT = Execute(b"savepoint part")
 _COMMIT = Execute(b"commit")
-
-
-class _TextDumper(Dumper):
-    """Values are the text that the source sent: the target's own input functions read them."""
-
-    oid = 0
-
-    def dump(self, obj: Buffer) -> Buffer:
-        return obj
-
-
-@dataclass(slots=True)
-class Applied:
-    """What became of a batch."""
-
-    lsn: Lsn
-    """The checkpoint as committed."""
-    replayed: bool
-    """The set-based form was refused."""
 
 
 class Target:
@@ -113,7 +92,7 @@ class Target:
         """
         if self._connection is not None:
             return self.checkpoint
-        connection = await connect(self._dsn)
+        connection = await open_session(self._dsn)
         try:
             await self._start(connection)
         except BaseException:
@@ -123,7 +102,6 @@ class Target:
         return self.checkpoint
 
     async def _start(self, connection: Connection) -> None:
-        connection.adapters.register_dumper(bytes, _TextDumper)
         self._catalog = await load_catalog(connection, self._schemas)
         self._planner = Planner(self._catalog)
         if self._checkpoint is None:
@@ -142,8 +120,11 @@ class Target:
         if connection is not None:
             await connection.close()
 
-    async def apply(self, batch: Batch) -> Applied:
-        """Write one batch. Raises psycopg.Error or CdcError, and then `close` is all that helps."""
+    async def apply(self, batch: Batch) -> bool:
+        """Write one batch; return True if it had to be replayed.
+
+        Raises psycopg.Error or CdcError, and then `close` is all that helps.
+        """
         await self.open()
         assert self._planner is not None
         try:
@@ -153,15 +134,13 @@ class Target:
             await self._reload()
             plan = self._planner.plan(batch.steps)
         if plan is not None and await self._try(plan, batch):
-            self._note(batch)
-            return Applied(self.checkpoint.lsn or INVALID, replayed=False)
+            return False
         # Unique values that swapped owners, say: in source order each change stands alone.
         planner = self._planner
         plan = Plan(actions=[action for _, action in planner.in_source_order(batch.steps)])
         if not await self._try(plan, batch):
             await self._replay(batch, planner)
-        self._note(batch)
-        return Applied(self.checkpoint.lsn or INVALID, replayed=True)
+        return True
 
     async def _reload(self) -> None:
         """Read the catalog again, and make tables that are new take rows as they are."""
@@ -184,119 +163,110 @@ class Target:
             if judge(ex) is not Verdict.REPLAY:
                 raise
             log.debug("replaying a batch in source order", extra={"sqlstate": ex.sqlstate})
-            await self._undo()
+            await self._undo(ex, batch)
             return False
         return True
 
     async def _write(self, plan: Plan, batch: Batch) -> None:
-        actions = self._begin(batch)
+        actions = self._begin(part=not batch.final)
         for statements, copy in plan.stages:
             actions.append(Execute(statements.create_stage))
             if self._in_transaction:
                 actions.append(Execute(statements.clear_stage))
             actions.append(copy)
-        await self._run([*actions, *plan.actions, *self._end(batch)])
+        actions += plan.actions
+        if batch.final:
+            actions += self._end(batch.transactions[-1], len(batch.transactions), batch.changes)
+        await self._run(actions)
+        self._note(batch)
 
-    async def _undo(self) -> None:
+    async def _undo(self, error: psycopg.Error, batch: Batch) -> None:
         """Take back what this batch wrote: all of the transaction, or its last part."""
         assert self._connection is not None
-        savepoint = b" to savepoint part" if self._in_transaction else b""
-        await self._connection.execute(b"rollback" + savepoint)
+        if not self._in_transaction:
+            await self._connection.execute(b"rollback")
+        elif self._connection.info.transaction_status is TransactionStatus.IDLE:
+            # A deferred constraint spoke at the COMMIT, and took the parts before with it.
+            raise refusal(error, "a large transaction", batch.end_lsn) from error
+        else:
+            await self._connection.execute(b"rollback to savepoint part")
 
     async def _replay(self, batch: Batch, planner: Planner) -> None:
+        """Apply a batch change by change: each source transaction as one of the target.
+
+        So a refused change leaves those before it applied, and constraints are checked when the
+        source checked them. A part of a large transaction stays in the one that is open.
+        """
         assert self._connection is not None
-        await self._run(self._begin(batch))
-        await replay(AsyncRawCursor(self._connection), planner, batch)
+        cursor = AsyncRawCursor(self._connection)
+        changes = planner.in_source_order(batch.steps)
+        if self._in_transaction or not batch.final:
+            await self._run(self._begin(part=True))
+            await replay(cursor, changes, batch.open_lsn)
+            if batch.final:
+                await self._commit(batch.transactions[-1], len(batch.transactions), batch.changes)
+            self._note(batch)
+            return
+        done = 0
+        for end in batch.transactions:
+            if end.changes > done or end is batch.transactions[-1]:
+                await self._run(self._begin(part=False))
+                await replay(cursor, islice(changes, end.changes - done), end.lsn)
+                await self._commit(end, 1, end.changes - done)
+                self._note_commit(end.lsn, 1, end.changes - done)
+            done = end.changes
+
+    async def _commit(self, end: TransactionEnd, transactions: int, changes: int) -> None:
         try:
-            await self._run(self._end(batch))
+            await self._run(self._end(end, transactions, changes))
         except psycopg.Error as ex:
             self._raise_if_fenced(ex)
             if judge(ex) is Verdict.REPLAY:  # a deferred constraint speaks at the commit
-                raise refusal(ex, "a transaction", batch.end_lsn) from ex
+                raise refusal(ex, "a transaction", end.lsn) from ex
             raise
 
-    def _begin(self, batch: Batch) -> list[Action]:
+    def _begin(self, *, part: bool) -> list[Action]:
         actions: list[Action] = []
         if not self._in_transaction:
             actions.append(_BEGIN)
             if self._planner is not None and self._planner.deferrable:
                 actions.append(_DEFER)
-        if self._in_transaction or not batch.final:
+        if self._in_transaction or part:
             actions.append(_SAVEPOINT)
         return actions
 
-    def _end(self, batch: Batch) -> list[Action]:
-        if not batch.final:
-            return []
+    def _end(self, end: TransactionEnd, transactions: int, changes: int) -> list[Action]:
         move = advance(
             self.checkpoint,
-            batch.end_lsn,
-            commit_time=batch.commit_time,
-            transactions=self._transactions + len(batch.commits),
-            changes=self._changes + batch.changes,
+            end.lsn,
+            commit_time=end.commit_time,
+            transactions=self._transactions + transactions,
+            changes=self._changes + changes,
         )
         return [move, _COMMIT]
 
     def _note(self, batch: Batch) -> None:
-        """Keep count of what an open transaction holds, and of what was committed."""
+        """Keep count of what was committed, or of what the open transaction holds."""
         self._in_transaction = not batch.final
-        self._transactions += len(batch.commits)
-        self._changes += batch.changes
         if batch.final:
-            self._checkpoint = replace(
-                self.checkpoint,
-                lsn=batch.end_lsn,
-                transactions=self.checkpoint.transactions + self._transactions,
-                changes=self.checkpoint.changes + self._changes,
-            )
-            self._transactions = self._changes = 0
+            self._note_commit(batch.end_lsn, len(batch.transactions), batch.changes)
+        else:
+            self._transactions += len(batch.transactions)
+            self._changes += batch.changes
+
+    def _note_commit(self, lsn: Lsn, transactions: int, changes: int) -> None:
+        self._checkpoint = replace(
+            self.checkpoint,
+            lsn=lsn,
+            transactions=self.checkpoint.transactions + self._transactions + transactions,
+            changes=self.checkpoint.changes + self._changes + changes,
+        )
+        self._transactions = self._changes = 0
 
     def _raise_if_fenced(self, error: psycopg.Error) -> None:
         if error.sqlstate == "CD001":
             raise fenced(self._slot) from error
 
     async def _run(self, actions: list[Action]) -> None:
-        """Run actions in order; statements that stand side by side cost one round trip."""
-        connection = self._connection
-        assert connection is not None
-        cursor = AsyncRawCursor(connection)
-        for is_copy, group in groupby(actions, lambda action: isinstance(action, Copy)):
-            if is_copy:
-                for action in group:
-                    await _copy(cursor, action)
-            else:
-                async with connection.pipeline():
-                    for action in group:
-                        await _execute(cursor, action)
-
-
-async def _execute(cursor: AsyncRawCursor[tuple[object, ...]], action: Action) -> None:
-    assert isinstance(action, Execute)
-    text = action.sql
-    if action.rows is not None:
-        text = b"with w as (%b returning 1) select cdc.expect(count(*), %d) from w" % (
-            text,
-            action.rows,
-        )
-    await cursor.execute(text, action.parameters, prepare=bool(action.parameters))
-
-
-async def _copy(cursor: AsyncRawCursor[tuple[object, ...]], action: Action) -> None:
-    assert isinstance(action, Copy)
-    async with cursor.copy(action.sql) as copy:
-        for block in _blocks(action.lines):
-            await copy.write(block)
-
-
-def _blocks(lines: list[bytes]) -> Iterator[bytes]:
-    """Yield lines joined to blocks of at least _COPY_BLOCK bytes."""
-    block: list[bytes] = []
-    size = 0
-    for line in lines:
-        block.append(line)
-        size += len(line)
-        if size >= _COPY_BLOCK:
-            yield b"".join(block)
-            block.clear()
-            size = 0
-    yield b"".join(block)
+        assert self._connection is not None
+        await run(self._connection, actions)

@@ -1,31 +1,32 @@
-"""A batch applied one change at a time, to find the one that the target refuses, and to say so.
+"""Changes applied one at a time in source order, to find the one that the target refuses.
 
 The last of three ways to write a batch (`target.apply`), slow on purpose: a change runs alone, so
 that it can be named, with its relation, constraint, key columns and the LSN of its transaction.
 Never with the row's values: the server's own message may quote them, so only its fields go on.
 """
 
-from bisect import bisect_right
+from collections.abc import Iterable
 
 import psycopg
 from psycopg import AsyncRawCursor
 
 from cdc.backoff import Verdict, judge
-from cdc.changes.batch import Batch
 from cdc.changes.relations import Table
 from cdc.errors import ChangeRefused
 from cdc.lsn import Lsn, format_lsn
-from cdc.target.plan import Planner
+from cdc.target.statements import Execute
 
 
 async def replay(
-    cursor: AsyncRawCursor[tuple[object, ...]], planner: Planner, batch: Batch
+    cursor: AsyncRawCursor[tuple[object, ...]],
+    changes: Iterable[tuple[tuple[Table, ...], Execute]],
+    lsn: Lsn,
 ) -> None:
-    """Run a batch's changes one by one inside the transaction that is open.
+    """Run changes of the transaction that ends at `lsn` inside the one that is open here.
 
     Raises ChangeRefused for the first that the target refuses, psycopg.Error for anything else.
     """
-    for done, (tables, action) in enumerate(planner.in_source_order(batch.steps)):
+    for tables, action in changes:
         what = ", ".join(map(_described, tables))
         try:
             await cursor.execute(action.sql, action.parameters, prepare=True)
@@ -35,23 +36,17 @@ async def replay(
         except psycopg.Error as ex:
             if judge(ex) is not Verdict.REPLAY:
                 raise
-            raise refusal(ex, what, _end_lsn(batch, done)) from ex
+            raise refusal(ex, what, lsn) from ex
         if missing and action.otherwise is None:
             raise ChangeRefused(
                 f"{what}: the target lacks a row of which the source sent only the changed"
-                f" columns, in the transaction that ends at {format_lsn(_end_lsn(batch, done))}",
+                f" columns, in the transaction that ends at {format_lsn(lsn)}",
                 hint="the target was changed by somebody else: compare the table on both sides",
             )
 
 
 def _described(table: Table) -> str:
-    return f"{table} (key {', '.join(table.key_columns)})"
-
-
-def _end_lsn(batch: Batch, change: int) -> Lsn:
-    """Return the end of the transaction that the nth change belongs to, if it is whole."""
-    at = bisect_right(batch.commits, change, key=lambda commit: commit[0])
-    return batch.commits[at][1] if at < len(batch.commits) else batch.end_lsn
+    return f"{table} (key {', '.join(table.key_columns) or 'none'})"
 
 
 def refusal(error: psycopg.Error, what: str, lsn: Lsn) -> ChangeRefused:

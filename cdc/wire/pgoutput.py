@@ -122,8 +122,8 @@ def _decode_delete(payload: bytes) -> tuple[Message, int]:
 def _decode_truncate(payload: bytes) -> tuple[Message, int]:
     count, options = _TRUNCATE.unpack_from(payload, 1)
     end = 6 + 4 * count
-    if end > len(payload):
-        raise ProtocolError(f"{count} relations", f"{len(payload)} bytes", len(payload))
+    if count == 0 or end > len(payload):
+        raise ProtocolError(f"{count or 'some'} relations", f"{len(payload)} bytes", len(payload))
     ids = tuple(_OID.unpack_from(payload, offset)[0] for offset in range(6, end, 4))
     return Truncate(ids, bool(options & 1), bool(options & 2)), end
 

@@ -58,7 +58,7 @@ KINDS: dict[str, st.SearchStrategy[Message]] = {
     "update": updates,
     "delete": deletes,
     "truncate": st.builds(
-        Truncate, st.lists(oids, max_size=3).map(tuple), st.booleans(), st.booleans()
+        Truncate, st.lists(oids, min_size=1, max_size=3).map(tuple), st.booleans(), st.booleans()
     ),
     "logical message": st.builds(LogicalMessage, st.booleans(), lsns, names, st.binary(max_size=6)),
 }

@@ -34,7 +34,6 @@ class _ServerError(psycopg.Error):
         pytest.param("40P01", Verdict.RETRY, id="deadlock"),
         pytest.param("53100", Verdict.RETRY, id="disk full"),
         pytest.param("53300", Verdict.RETRY, id="too many connections"),
-        pytest.param("55006", Verdict.RETRY, id="object in use"),
         pytest.param("55P03", Verdict.RETRY, id="lock not available"),
         pytest.param("57014", Verdict.RETRY, id="query canceled"),
         pytest.param("57P01", Verdict.RETRY, id="the server stops"),
@@ -51,7 +50,8 @@ class _ServerError(psycopg.Error):
         pytest.param("CD001", Verdict.HALT, id="another daemon moved the checkpoint"),
         pytest.param("28P01", Verdict.HALT, id="wrong password"),
         pytest.param("55000", Verdict.HALT, id="the slot is lost"),
-        pytest.param("0A000", Verdict.HALT, id="feature not supported"),
+        pytest.param("0A000", Verdict.REPLAY, id="feature not supported"),
+        pytest.param("55006", Verdict.REPLAY, id="truncate with checks pending"),
         pytest.param("3D000", Verdict.HALT, id="no such database"),
     ],
 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from cdc.changes.batch import Batch, BatchBuilder
+from cdc.changes.batch import Batch, BatchBuilder, TransactionEnd
 from cdc.changes.fold import (
     KeyChange,
     Segment,
@@ -246,8 +246,10 @@ def test_a_batch_knows_its_commits() -> None:
     assert (builder.changes, builder.size) == (3, 80)
     batch = builder.take()
     assert batch.final
-    assert batch.commits == [(2, Lsn(100)), (3, Lsn(120))]
-    assert (batch.end_lsn, batch.commit_time) == (Lsn(120), 8)
+    first, second = batch.transactions
+    assert (first.changes, first.lsn) == (2, Lsn(100))
+    assert second == TransactionEnd(3, Lsn(120), 8)
+    assert batch.end_lsn == Lsn(120)
     assert (batch.changes, batch.size) == (3, 80)
 
 
@@ -266,10 +268,12 @@ def test_a_batch_taken_inside_a_transaction_is_not_final() -> None:
     builder = BatchBuilder(RelationCache({}))
     feed(builder, [BEGIN, ACCOUNTS, insert(b"1")])
     piece = builder.take()
-    assert (piece.final, piece.commits) == (False, [])
+    assert (piece.final, piece.transactions) == (False, [])
+    assert piece.open_lsn == BEGIN.final_lsn
     feed(builder, [insert(b"2"), COMMIT])
     last = builder.take()
-    assert (last.final, last.commits) == (True, [(1, Lsn(100))])
+    assert last.final
+    assert [(end.changes, end.lsn) for end in last.transactions] == [(1, Lsn(100))]
 
 
 def test_the_end_of_a_transaction_whose_changes_were_all_taken_is_work() -> None:
