@@ -76,6 +76,14 @@ def judge(error: BaseException) -> Verdict:
     return Verdict.HALT
 
 
+def described(error: BaseException) -> str:
+    """Return what a log may say of an exception: never a message that could quote a value."""
+    if isinstance(error, CdcError):
+        return error.message
+    code = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return f"{type(error).__name__} ({code})" if code else type(error).__name__
+
+
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 30.0
 

@@ -21,7 +21,7 @@ import psycopg
 from cdc.assure.preflight import preflight
 from cdc.assure.preflight.facts import Intent
 from cdc.assure.preflight.findings import Severity
-from cdc.backoff import Verdict, delays, judge
+from cdc.backoff import Verdict, delays, described, judge
 from cdc.errors import CdcError, CheckFailed, PositionLost, Unavailable
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect
@@ -32,11 +32,12 @@ from cdc.source.stream import ReplicationStream
 from cdc.sync.adopt import adopt_missing_tables
 from cdc.sync.feedback import STATUS_INTERVAL_S
 from cdc.sync.initialize import initialize
-from cdc.sync.pipeline import Limits, Pipeline, first_error
+from cdc.sync.pipeline import Limits, Pipeline
 from cdc.sync.position import IdleFile, check_identity, check_position
 from cdc.sync.snapshot import Report
+from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
-from cdc.target.checkpoint import SlotIdentity, load_checkpoint
+from cdc.target.checkpoint import Checkpoint, SlotIdentity, load_checkpoint
 from cdc.target.ledger import record
 
 log = logging.getLogger(__name__)
@@ -123,13 +124,12 @@ class Daemon:
                 raise
         finally:
             self._pipeline = self._turn = None
-            # The session is worth keeping over a new stream, an open transaction is not.
-            if ended or self._stopping.is_set() or self._target.in_transaction:
+            # The session is worth keeping over a new stream, a transaction under way is not.
+            if ended or self._stopping.is_set() or not self._target.settled:
                 await self._target.close()
 
     async def _pause(self, error: BaseException, delay: float) -> None:
-        message = error.message if isinstance(error, CdcError) else type(error).__name__
-        log.warning("trying again", extra={"error": message, "delay_s": round(delay, 2)})
+        log.warning("trying again", extra={"error": described(error), "delay_s": round(delay, 2)})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._stopping.wait()
@@ -144,12 +144,13 @@ class Daemon:
         async with await connect(dsn) as source:
             if self._until.current and self._limits.until is None:
                 self._limits.until = await emit_barrier(source)
-            await adopt_missing_tables(source, settings)
             stream = await ReplicationStream.connect(dsn)
             try:
                 await self._stream(source, stream)
             finally:
                 await stream.close()
+            if self._until.asked and not self._stopping.is_set():
+                await adopt_missing_tables(source, settings)
 
     async def _stream(self, source: Connection, stream: ReplicationStream) -> None:
         system = stream.system
@@ -191,25 +192,24 @@ class Daemon:
     ) -> Progress:
         """Start the stream where the target stands, if that leaves no gap."""
         checkpoint = self._target.known_checkpoint
-        if checkpoint is None:
-            async with await connect(self._settings.target.require_dsn()) as target:
-                checkpoint = await load_checkpoint(target, identity.slot)
-        if checkpoint is None or checkpoint.lsn is None:
-            raise CheckFailed(
-                f"the target has no checkpoint for slot {identity.slot}",
-                hint="run `cdc init`",
-            )
-        check_identity(checkpoint, identity)
-        slot = await load_slot(source, identity.slot)
-        if slot is not None and slot.active:
-            raise busy(identity.slot, slot)
         try:
-            check_position(checkpoint, slot, idle_file.load())
-        except PositionLost as ex:
-            await self._record_gap(ex, checkpoint.lsn, slot.confirmed if slot else None)
-            raise
+            if checkpoint is not None:
+                await self._check(source, checkpoint, identity, idle_file)
+        except PositionLost:
+            # What is remembered may be older than what the target holds: ask before giving up.
+            checkpoint = None
+        known = checkpoint is not None
+        if checkpoint is None:
+            checkpoint = await self._load_checkpoint(identity.slot)
+            try:
+                await self._check(source, checkpoint, identity, idle_file)
+            except PositionLost as ex:
+                slot = await load_slot(source, identity.slot)
+                await self._record_gap(ex, checkpoint.lsn, slot.confirmed if slot else None)
+                raise
+        assert checkpoint.lsn is not None
         await stream.start(identity.slot, self._settings.source.publication, checkpoint.lsn)
-        claimed = await self._target.open() if self._target.known_checkpoint is None else checkpoint
+        claimed = checkpoint if known else await self._target.open()
         if claimed.lsn != checkpoint.lsn:
             raise Unavailable("the checkpoint moved while the stream was started")
         self._streamed = True
@@ -223,7 +223,30 @@ class Daemon:
         )
         return Progress(checkpoint.lsn, checkpoint.lsn, checkpoint.lsn)
 
-    async def _record_gap(self, error: PositionLost, at: Lsn, to: Lsn | None) -> None:
+    async def _load_checkpoint(self, slot: str) -> Checkpoint:
+        async with await connect(self._settings.target.require_dsn()) as target:
+            checkpoint = await load_checkpoint(target, slot)
+        if checkpoint is None or checkpoint.lsn is None:
+            raise CheckFailed(
+                f"the target has no checkpoint for slot {slot}", hint="run `cdc init`"
+            )
+        return checkpoint
+
+    async def _check(
+        self,
+        source: Connection,
+        checkpoint: Checkpoint,
+        identity: SlotIdentity,
+        idle_file: IdleFile,
+    ) -> None:
+        """Find out whether the slot is free and leaves no gap after the checkpoint."""
+        check_identity(checkpoint, identity)
+        slot = await load_slot(source, identity.slot)
+        if slot is not None and slot.active:
+            raise busy(identity.slot, slot)
+        check_position(checkpoint, slot, idle_file.load())
+
+    async def _record_gap(self, error: PositionLost, at: Lsn | None, to: Lsn | None) -> None:
         async with await connect(self._settings.target.require_dsn()) as target:
             await record(
                 target,
@@ -237,11 +260,12 @@ class Daemon:
     async def _adopt(self, source: Connection) -> None:
         """Keep a publication that is a list of tables complete."""
         while True:
-            await asyncio.sleep(ADOPT_INTERVAL_S)
             try:
                 await adopt_missing_tables(source, self._settings)
-            except psycopg.errors.LockNotAvailable:
-                log.info("a new table is busy: adopting it later")
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.ForeignKeyViolation) as ex:
+                # Somebody writes to it, or it refers to rows that are still in the stream.
+                log.info("adopting a new table later", extra={"reason": type(ex).__name__})
+            await asyncio.sleep(ADOPT_INTERVAL_S)
 
 
 async def prepare(settings: Settings, *, snapshot: bool, report: Report) -> None:

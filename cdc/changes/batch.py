@@ -130,9 +130,15 @@ class BatchBuilder:
         if not self.in_transaction:
             raise ProtocolError("a Begin", "Commit outside a transaction", 0)
         self.in_transaction = False
-        self._batch.transactions.append(
-            TransactionEnd(self._batch.changes, message.end_lsn, message.commit_time)
-        )
+        batch = self._batch
+        end = TransactionEnd(batch.changes, message.end_lsn, message.commit_time)
+        if batch.changes == 0 and not self._continues:
+            # Logical messages, say: without number, and nothing to the target.
+            self._batch = Batch()
+        elif batch.transactions and batch.transactions[-1].changes == batch.changes:
+            batch.transactions[-1] = end
+        else:
+            batch.transactions.append(end)
 
     def _truncate(self, message: Truncate) -> None:
         tables = tuple(self._table(relation_id) for relation_id in message.relation_ids)

@@ -13,10 +13,13 @@ import psycopg
 import typer
 
 from cdc import __version__
-from cdc.backoff import Verdict, judge
+from cdc.backoff import Verdict, described, judge
 from cdc.cli import check, config, demo, init, lag, run, slot, status
 from cdc.errors import CdcError, NeedsOperator, Unavailable
 from cdc.observe.logs import set_up_logging
+
+# Classes of SQLSTATE whose messages may quote a value: data, constraints, what functions raise.
+_QUOTES_VALUES = {"22", "23", "44", "P0"}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,15 +74,25 @@ def main() -> None:
     except CdcError as ex:
         _fail(ex)
     except psycopg.Error as ex:
-        # What reaches this place was not expected by the code that ran, but says what happened.
-        kind = Unavailable if judge(ex) is Verdict.RETRY else NeedsOperator
-        reason = ex.diag.message_primary or str(ex).strip().splitlines()[0]
-        hint = "" if kind is Unavailable else "`cdc check` looks at both databases"
-        _fail(kind(f"{type(ex).__name__}: {reason}", hint=hint))
+        _fail(_unforeseen(ex))
     except OSError as ex:
         _fail(NeedsOperator(f"{ex.strerror or ex}: {ex.filename or 'no file'}"))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+
+
+def _unforeseen(error: psycopg.Error) -> CdcError:
+    """Return what may be said of a database's error that no code has put into words.
+
+    Not its message where that could quote a value: a refused row, or a text that is no number.
+    """
+    kind = Unavailable if judge(error) is Verdict.RETRY else NeedsOperator
+    reason = described(error)
+    if error.sqlstate is None:
+        reason = str(error).strip().splitlines()[0]
+    elif error.sqlstate[:2] not in _QUOTES_VALUES:
+        reason = f"{reason}: {error.diag.message_primary}"
+    return kind(reason, hint="" if kind is Unavailable else "`cdc check` looks at both databases")
 
 
 def _fail(error: CdcError) -> None:

@@ -20,6 +20,8 @@ class Column:
     name: str
     type: str
     """As format_type() writes it, with modifier: numeric(20,4)."""
+    type_oid: int
+    type_modifier: int
     not_null: bool
     has_default: bool
     identity: str
@@ -63,6 +65,15 @@ class CatalogTable:
     foreign_keys: tuple[ForeignKey, ...] = ()
     user_triggers: tuple[str, ...] = ()
     """Triggers of users that would fire for an ordinary session (not internal, not disabled)."""
+
+    @property
+    def unprepared(self) -> bool:
+        """Something of it would change or refuse rows of the source (`target.tables`)."""
+        return (
+            bool(self.user_triggers)
+            or any(column.identity == "a" for column in self.columns)
+            or not all(key.deferrable for key in self.foreign_keys)
+        )
 
     @property
     def qualified_name(self) -> tuple[str, str]:
@@ -115,7 +126,8 @@ select n.nspname as schema, c.relname as name, pg_get_userbyid(c.relowner)::text
 # timestamps (under the pinned settings), enums, and domains over these. Not numeric: 1.0 = 1.00.
 _COLUMNS = """
 select n.nspname as schema, c.relname as table, a.attname as name,
-       format_type(a.atttypid, a.atttypmod) as type, a.attnotnull as not_null,
+       format_type(a.atttypid, a.atttypmod) as type, a.atttypid::int8 as type_oid,
+       a.atttypmod as type_modifier, a.attnotnull as not_null,
        a.atthasdef as has_default, a.attidentity::text as identity,
        a.attgenerated::text as generated,
        (t.typtype = 'e' or coalesce(nullif(t.typbasetype, 0), t.oid)::regtype::text in
@@ -152,7 +164,7 @@ select n.nspname as schema, c.relname as table, k.conname as name,
   from pg_constraint k join pg_class c on c.oid = k.conrelid
   join pg_namespace n on n.oid = c.relnamespace
   join pg_class fc on fc.oid = k.confrelid join pg_namespace fn on fn.oid = fc.relnamespace
- where n.nspname = any(%s) and k.contype = 'f'
+ where n.nspname = any(%s) and k.contype = 'f' and k.conparentid = 0
  order by 1, 2, 3
 """
 
@@ -171,6 +183,8 @@ class _ColumnRow:
     table: str
     name: str
     type: str
+    type_oid: int
+    type_modifier: int
     not_null: bool
     has_default: bool
     identity: str
@@ -220,6 +234,8 @@ async def load_catalog(connection: Connection, schemas: Sequence[str]) -> Catalo
             Column(
                 name=column.name,
                 type=column.type,
+                type_oid=column.type_oid,
+                type_modifier=column.type_modifier,
                 not_null=column.not_null,
                 has_default=column.has_default,
                 identity=column.identity,

@@ -27,10 +27,17 @@ PINNED: dict[str, str] = {
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "lc_monetary": "C",
+    "array_nulls": "on",
+    # What is confirmed to the source has to be durable, whatever the database's default is.
+    "synchronous_commit": "on",
     "row_security": "off",
     # The source's names are qualified everywhere; nothing is looked up by a path.
     "search_path": "pg_catalog",
 }
+
+_TRANSACTION_TIMEOUT_VERSION = 170000
 
 # For a WAN: a peer that vanished without a FIN is noticed within about a minute, both when we wait
 # (keepalives) and when we send (tcp_user_timeout, Linux). Whatever the DSN says wins.
@@ -56,25 +63,40 @@ def conninfo(dsn: str, *, application_name: str) -> str:
         ) from None
     pins = " ".join(f"-c {name}={value}" for name, value in PINNED.items())
     options = f"{given.get('options') or ''} {pins}".strip()
-    settings = {**WAN, "application_name": application_name, **given}
-    return make_conninfo("", **settings, options=options, client_encoding="UTF8")
+    ours = {"options": options, "client_encoding": "UTF8"}
+    return make_conninfo("", **{**WAN, "application_name": application_name, **given, **ours})
 
 
 async def connect(dsn: str, *, application_name: str = "cdc") -> Connection:
     """Open an ordinary session in autocommit mode. Raises psycopg.OperationalError."""
-    return await AsyncConnection.connect(
-        conninfo(dsn, application_name=application_name), autocommit=True
+    return await _without_time_limit(
+        await AsyncConnection.connect(
+            conninfo(dsn, application_name=application_name), autocommit=True
+        )
     )
 
 
 async def connect_replication(dsn: str, *, application_name: str = "cdc") -> Connection:
     """Open a logical replication session: simple protocol only, so nothing is ever prepared."""
-    return await AsyncConnection.connect(
-        conninfo(dsn, application_name=application_name),
-        autocommit=True,
-        prepare_threshold=None,
-        replication="database",
+    return await _without_time_limit(
+        await AsyncConnection.connect(
+            conninfo(dsn, application_name=application_name),
+            autocommit=True,
+            prepare_threshold=None,
+            replication="database",
+        )
     )
+
+
+async def _without_time_limit(connection: Connection) -> Connection:
+    """Pin what only newer servers know: a startup option that a server does not know is fatal."""
+    if connection.info.server_version >= _TRANSACTION_TIMEOUT_VERSION:
+        try:
+            await connection.execute("set transaction_timeout = 0")
+        except BaseException:
+            await connection.close()
+            raise
+    return connection
 
 
 Side: TypeAlias = Literal["source", "target"]

@@ -30,6 +30,7 @@ from cdc.wire.replication import encode_standby_status_update
 
 # Frames that one `receive` returns at most: some milliseconds of work before others get their turn.
 FRAMES = 2000
+FRAME_BYTES = 1 << 20
 
 # PostgreSQL's epoch, 2000-01-01, in µs of Unix time.
 _EPOCH_US = 946_684_800_000_000
@@ -98,8 +99,9 @@ class ReplicationStream:
     def _frames(self) -> PQGen[list[bytes]]:
         pgconn = self._pgconn
         frames: list[bytes] = []
+        received = 0
         dry = False
-        while len(frames) < FRAMES:
+        while len(frames) < FRAMES and received < FRAME_BYTES:
             try:
                 size, data = pgconn.get_copy_data(1)
             except psycopg.OperationalError as ex:
@@ -112,6 +114,7 @@ class ReplicationStream:
                 )
             if size > 0:
                 frames.append(bytes(data))
+                received += size
                 dry = False
             elif size < 0:
                 raise self._end()

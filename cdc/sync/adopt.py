@@ -18,6 +18,7 @@ from psycopg import sql
 
 from cdc.errors import CheckFailed
 from cdc.postgres.catalog import load_catalog
+from cdc.postgres.ordering import reference_order
 from cdc.postgres.session import Connection, connect
 from cdc.settings import Settings
 from cdc.source.publication import PublishedTable, add_table, load_publication
@@ -31,7 +32,7 @@ _LOCK_TIMEOUT = "3s"
 
 
 async def missing_tables(source: Connection, settings: Settings) -> list[PublishedTable]:
-    """Return the tables of our schemas that our publication, being a list, does not have."""
+    """Return the tables that our publication, a list, does not have; referenced ones first."""
     publication = await load_publication(source, settings.source.publication)
     if publication is None or publication.all_tables or publication.schemas:
         return []
@@ -41,8 +42,8 @@ async def missing_tables(source: Connection, settings: Settings) -> list[Publish
         PublishedTable(
             table.schema, table.name, [c.name for c in table.columns if not c.generated], None
         )
-        for name, table in catalog.tables.items()
-        if name not in published and table.travels(via_root=publication.via_root)
+        for table in map(catalog.tables.__getitem__, reference_order(catalog))
+        if table.qualified_name not in published and table.travels(via_root=publication.via_root)
     ]
 
 

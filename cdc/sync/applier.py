@@ -12,7 +12,7 @@ from time import monotonic
 
 import psycopg
 
-from cdc.backoff import Verdict, delays, judge
+from cdc.backoff import Verdict, delays, described, judge
 from cdc.changes.batch import Batch
 from cdc.errors import CdcError, PositionLost, Unavailable
 from cdc.lsn import Lsn, format_lsn
@@ -56,6 +56,10 @@ class Applier:
         """Hand over a batch to an applier that is free."""
         self._batches.put_nowait(batch)
 
+    def abandon(self) -> None:
+        """Cut off the target's session, which may not answer any more, without asking it."""
+        self._target.abandon()
+
     async def run(self) -> None:
         """Apply what comes, until the end is handed over."""
         while (batch := await self._next()) is not None:
@@ -94,13 +98,13 @@ class Applier:
                     raise Unavailable("the target was lost inside a large transaction") from ex
                 if self._patience_s is not None and monotonic() - since > self._patience_s:
                     raise Unavailable(
-                        f"the target was away for {self._patience_s:.0f} s: {type(ex).__name__}",
+                        f"the target was away for {self._patience_s:.0f} s: {described(ex)}",
                         hint="try again when it is back; nothing is lost while the slot keeps WAL",
                     ) from ex
                 delay = next(waits)
                 log.warning(
-                    "the target is away: trying again",
-                    extra={"error": type(ex).__name__, "delay_s": round(delay, 2)},
+                    "the target is away or busy: trying again",
+                    extra={"error": described(ex), "delay_s": round(delay, 2)},
                 )
                 await asyncio.sleep(delay)
             else:

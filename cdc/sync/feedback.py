@@ -39,6 +39,7 @@ class Feedback:
         self._progress = progress
         self._idle_file = idle_file
         self._idle_pair: IdlePair | None = None
+        self._saving: asyncio.Future[None] | None = None
         self._wake = asyncio.Event()
         self._reply_now = False
         self._last_frame = self._last_status = self._pair_saved = monotonic()
@@ -93,7 +94,11 @@ class Feedback:
             covered = pair.idle_confirmed
         if covered < idle and (now or monotonic() - self._pair_saved > IDLE_INTERVAL_S):
             pair = IdlePair(applied, idle)
-            await asyncio.to_thread(self._idle_file.save, pair)
+            # A save that is cut off goes on in its thread: the next one waits for its end.
+            if self._saving is not None:
+                await self._saving
+            self._saving = asyncio.ensure_future(asyncio.to_thread(self._idle_file.save, pair))
+            await asyncio.shield(self._saving)
             self._idle_pair, self._pair_saved = pair, monotonic()
             return idle
         return covered

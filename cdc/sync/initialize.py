@@ -75,7 +75,7 @@ async def _initialize(pair: _Pair, *, snapshot: bool, report: Report) -> Checkpo
         return checkpoint
     source = await load_catalog(pair.source, pair.settings.source.schemas)
     target = await load_catalog(pair.target, pair.settings.source.schemas)
-    publication = await ensure_publication(pair.source, pair.settings, source)
+    publication = await ensure_publication(pair.source, pair.settings)
     await _clear_slot(pair, checkpoint, keep=not snapshot)
     await add_bookkeeping(pair.target)
     if snapshot:
@@ -107,13 +107,12 @@ async def _lock(pair: _Pair) -> None:
         )
 
 
-async def ensure_publication(
-    source: Connection, settings: Settings, tables: Catalog
-) -> Publication:
+async def ensure_publication(source: Connection, settings: Settings) -> Publication:
     """Return our publication, created where it is missing."""
     name = settings.source.publication
     publication = await load_publication(source, name)
     if publication is None:
+        tables = await load_catalog(source, settings.source.schemas)
         await create_publication(source, name, settings.source.schemas, list(tables.tables))
         publication = await load_publication(source, name)
         assert publication is not None

@@ -27,6 +27,7 @@ from cdc.source.stream import ReplicationStream
 from cdc.sync.applier import Applier
 from cdc.sync.feedback import Feedback
 from cdc.sync.position import IdleFile
+from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
 from cdc.wire.messages import Begin, Commit, Message, Relation
 from cdc.wire.pgoutput import decode
@@ -77,6 +78,7 @@ class Pipeline:
         )
         self._skipping = False
         self._hand_over_at_commit = False
+        self._handing_over = False
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -120,6 +122,7 @@ class Pipeline:
                 await asyncio.shield(apply)
         except TimeoutError:
             log.warning("giving up the batch in hand: it will be sent again")
+            self._applier.abandon()
             apply.cancel()
 
     async def _receive(self) -> None:
@@ -186,7 +189,10 @@ class Pipeline:
     async def _hand_over(self) -> None:
         self._hand_over_at_commit = False
         self._feedback.reading = False
+        # Stays so if we are stopped in between: then the batch is dropped, and is never confirmed.
+        self._handing_over = True
         await self._applier.put(self._builder.take())
+        self._handing_over = False
         self._feedback.reading = True
 
     def _after_apply(self) -> None:
@@ -199,15 +205,8 @@ class Pipeline:
     def _note_pending(self) -> None:
         builder = self._builder
         self._progress.pending = (
-            not self._applier.free or builder.has_work or builder.in_transaction
+            self._handing_over
+            or not self._applier.free
+            or builder.has_work
+            or builder.in_transaction
         )
-
-
-def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the exception that counts: the first one that is not the end of a task."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            return first_error(error)
-        if not isinstance(error, asyncio.CancelledError):
-            return error
-    return group

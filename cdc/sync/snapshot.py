@@ -15,12 +15,16 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Self
 
+import psycopg
 from psycopg import sql
 
+from cdc.backoff import Verdict, judge
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.ordering import Group, reference_graph
 from cdc.postgres.session import Connection, connect
 from cdc.source.publication import Publication, PublishedTable
+from cdc.sync.tasks import first_error
+from cdc.target.replay import refused_copy
 
 # Rows go on in blocks of about this many bytes: a write per row would cost more than the row.
 _BLOCK = 1 << 18
@@ -94,9 +98,12 @@ async def copy_snapshot(
                 release()
 
     release()
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(workers):
-            tasks.create_task(work())
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(workers):
+                tasks.create_task(work())
+    except BaseExceptionGroup as error_group:
+        raise first_error(error_group) from None
 
 
 class _Copier:
@@ -137,13 +144,18 @@ class _Copier:
             for table in group:
                 name = f"{table.schema}.{table.name}"
                 self._progress.copying.add(name)
-                rows, size = await copy_table(
-                    source,
-                    target,
-                    table,
-                    by_query=table.row_filter is not None or self._publication.via_root,
-                    count=self._count,
-                )
+                try:
+                    rows, size = await copy_table(
+                        source,
+                        target,
+                        table,
+                        by_query=table.row_filter is not None or self._publication.via_root,
+                        count=self._count,
+                    )
+                except psycopg.Error as ex:
+                    if judge(ex) is not Verdict.REPLAY:
+                        raise
+                    raise refused_copy(ex, name) from None
                 await note_copied(target, self._endpoints.slot, table, rows, size)
                 self._progress.copying.discard(name)
         self._progress.tables_done += len(group)

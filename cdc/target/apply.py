@@ -25,12 +25,12 @@ from psycopg.pq import TransactionStatus
 from cdc.backoff import Verdict, judge
 from cdc.changes.batch import Batch, TransactionEnd
 from cdc.errors import ChangeRefused
-from cdc.lsn import Lsn
+from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.catalog import Catalog, load_catalog
 from cdc.postgres.ordering import QualifiedName
 from cdc.postgres.session import Connection
-from cdc.target.checkpoint import Checkpoint, advance, claim, fenced, load_checkpoint
-from cdc.target.plan import Action, Plan, Planner
+from cdc.target.checkpoint import Checkpoint, advance, claim, fenced
+from cdc.target.plan import DEFER, Action, Plan, Planner, tables_of
 from cdc.target.replay import refusal, replay
 from cdc.target.session import open_session, run
 from cdc.target.statements import Execute
@@ -39,7 +39,6 @@ from cdc.target.tables import prepare_tables
 log = logging.getLogger(__name__)
 
 _BEGIN = Execute(b"begin")
-_DEFER = Execute(b"set constraints all deferred")
 _SAVEPOINT = Execute(b"savepoint part")
 _COMMIT = Execute(b"commit")
 
@@ -55,6 +54,7 @@ class Target:
         self._planner: Planner | None = None
         self._catalog = Catalog()
         self._checkpoint: Checkpoint | None = None
+        self._certain = False
         self._in_transaction = False
         self._transactions = 0
         self._changes = 0
@@ -75,9 +75,14 @@ class Target:
         return self._catalog.primary_keys()
 
     @property
+    def settled(self) -> bool:
+        """The session is not in the middle of anything."""
+        return self._certain and not self._in_transaction
+
+    @property
     def known_checkpoint(self) -> Checkpoint | None:
-        """The checkpoint, or None before the first `open`."""
-        return self._checkpoint
+        """The checkpoint; None where only the target knows: at first, or with a COMMIT in doubt."""
+        return self._checkpoint if self._certain else None
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -88,7 +93,8 @@ class Target:
     async def open(self) -> Checkpoint:
         """Connect where there is no session, and return the checkpoint that the target holds.
 
-        The first call claims the checkpoint's epoch; later ones find it unchanged or raise Fenced.
+        Each session claims the checkpoint anew: what the one before it may still have under way is
+        then committed or refused. Raises Fenced if another daemon has claimed it meanwhile.
         """
         if self._connection is not None:
             return self.checkpoint
@@ -104,13 +110,9 @@ class Target:
     async def _start(self, connection: Connection) -> None:
         self._catalog = await load_catalog(connection, self._schemas)
         self._planner = Planner(self._catalog)
-        if self._checkpoint is None:
-            self._checkpoint = await claim(connection, self._slot)
-            return
-        found = await load_checkpoint(connection, self._slot)
-        if found is None or found.epoch != self._checkpoint.epoch:
-            raise fenced(self._slot)
-        self._checkpoint = found
+        epoch = None if self._checkpoint is None else self._checkpoint.epoch
+        self._checkpoint = await claim(connection, self._slot, epoch)
+        self._certain = True
 
     async def close(self) -> None:
         """End the session; what was not committed is gone, on the target as here."""
@@ -120,36 +122,50 @@ class Target:
         if connection is not None:
             await connection.close()
 
+    def abandon(self) -> None:
+        """Close the session's socket at once: `close` would ask the server to cancel, and wait."""
+        if self._connection is not None:
+            self._connection.pgconn.finish()
+
     async def apply(self, batch: Batch) -> bool:
         """Write one batch; return True if it had to be replayed.
 
         Raises psycopg.Error or CdcError, and then `close` is all that helps.
         """
         await self.open()
+        plan = await self._plan(batch)
+        assert self._planner is not None
+        # Until the target has answered, nobody here knows whether it has committed.
+        self._certain = False
+        replayed = plan is None or not await self._try(plan, batch)
+        if replayed:
+            # Unique values that swapped owners, say: in source order each change stands alone.
+            plan = Plan(actions=list(self._planner.in_source_order(batch)))
+            if not await self._try(plan, batch):
+                await self._replay(batch, self._planner)
+        self._certain = True
+        return replayed
+
+    async def _plan(self, batch: Batch) -> Plan | None:
         assert self._planner is not None
         try:
-            plan = self._planner.plan(batch.steps)
+            return self._planner.plan(batch.steps)
         except ChangeRefused:
-            # The table or column may be newer than the session.
-            await self._reload()
-            plan = self._planner.plan(batch.steps)
-        if plan is not None and await self._try(plan, batch):
-            return False
-        # Unique values that swapped owners, say: in source order each change stands alone.
-        planner = self._planner
-        plan = Plan(actions=[action for _, action in planner.in_source_order(batch.steps)])
-        if not await self._try(plan, batch):
-            await self._replay(batch, planner)
-        return True
+            # The table or column may be newer than the session, or not be prepared yet.
+            await self._reload(batch)
+        try:
+            return self._planner.plan(batch.steps)
+        except ChangeRefused as ex:
+            at = format_lsn(batch.end_lsn or batch.open_lsn)
+            raise ChangeRefused(f"{ex.message} (in the changes up to {at})", hint=ex.hint) from ex
 
-    async def _reload(self) -> None:
-        """Read the catalog again, and make tables that are new take rows as they are."""
+    async def _reload(self, batch: Batch) -> None:
+        """Read the catalog again, and make the batch's tables take rows as they are."""
         assert self._connection is not None
-        known = self._catalog.tables
         found = await load_catalog(self._connection, self._schemas)
-        new = [table for name, table in found.tables.items() if name not in known]
-        if new and not self._in_transaction:
-            await prepare_tables(self._connection, self._slot, new)
+        names = tables_of(batch.steps)
+        changed = [table for name, table in found.tables.items() if name in names]
+        if await prepare_tables(self._connection, self._slot, changed):
             found = await load_catalog(self._connection, self._schemas)
         self._catalog = found
         self._planner = Planner(found)
@@ -187,7 +203,7 @@ class Target:
             await self._connection.execute(b"rollback")
         elif self._connection.info.transaction_status is TransactionStatus.IDLE:
             # A deferred constraint spoke at the COMMIT, and took the parts before with it.
-            raise refusal(error, "a large transaction", batch.end_lsn) from error
+            raise refusal(error, error.diag.table_name or "a table", batch.end_lsn) from error
         else:
             await self._connection.execute(b"rollback to savepoint part")
 
@@ -199,7 +215,7 @@ class Target:
         """
         assert self._connection is not None
         cursor = AsyncRawCursor(self._connection)
-        changes = planner.in_source_order(batch.steps)
+        changes = planner.changes(batch.steps)
         if self._in_transaction or not batch.final:
             await self._run(self._begin(part=True))
             await replay(cursor, changes, batch.open_lsn)
@@ -222,7 +238,7 @@ class Target:
         except psycopg.Error as ex:
             self._raise_if_fenced(ex)
             if judge(ex) is Verdict.REPLAY:  # a deferred constraint speaks at the commit
-                raise refusal(ex, "a transaction", end.lsn) from ex
+                raise refusal(ex, ex.diag.table_name or "a table", end.lsn) from ex
             raise
 
     def _begin(self, *, part: bool) -> list[Action]:
@@ -230,7 +246,7 @@ class Target:
         if not self._in_transaction:
             actions.append(_BEGIN)
             if self._planner is not None and self._planner.deferrable:
-                actions.append(_DEFER)
+                actions.append(DEFER)
         if self._in_transaction or part:
             actions.append(_SAVEPOINT)
         return actions

@@ -99,13 +99,17 @@ async def complete_snapshot(connection: Connection, slot: str, lsn: Lsn) -> None
         raise fenced(slot)
 
 
-async def claim(connection: Connection, slot: str) -> Checkpoint:
-    """Raise the checkpoint's epoch, so that no daemon before us can write any more."""
+async def claim(connection: Connection, slot: str, epoch: int | None) -> Checkpoint:
+    """Raise the checkpoint's epoch, so that no session before this one can write any more.
+
+    Waits for a COMMIT of ours that is still under way, and then returns what it left. `epoch` is
+    the one that we hold, None for a daemon that starts; raises Fenced if another daemon raised it.
+    """
     cursor = connection.cursor(row_factory=class_row(_Row))
     await cursor.execute(
         "update cdc.checkpoint set epoch = epoch + 1 where slot = %s and lsn is not null"
-        f" returning {_COLUMNS}",
-        (slot,),
+        f" and (epoch = %s or %s::int8 is null) returning {_COLUMNS}",
+        (slot, epoch, epoch),
     )
     row = await cursor.fetchone()
     if row is None:

@@ -15,9 +15,10 @@ where an order could go wrong unseen: step 3 finds rows by key, and if equal key
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import TypeAlias
 
+from cdc.changes.batch import Batch
 from cdc.changes.fold import (
     KeyChange,
     Segment,
@@ -27,18 +28,21 @@ from cdc.changes.fold import (
     WholeRowChange,
     resolve,
 )
-from cdc.changes.relations import Table
+from cdc.changes.relations import QualifiedName, Table
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import Catalog, CatalogTable
 from cdc.postgres.ordering import reference_order
 from cdc.target.statements import Copy, Execute, Mask, TableStatements, truncate
 from cdc.wire.copytext import encode_line
-from cdc.wire.messages import UNCHANGED, Delete, Insert, Row, Update
+from cdc.wire.messages import UNCHANGED, Delete, Insert, Relation, Row, Update
 
 Action: TypeAlias = Execute | Copy
 
-# Stages outlive the planner that named them, as long as their session.
-_STAGES = count()
+CHECK = Execute(b"set constraints all immediate")
+DEFER = Execute(b"set constraints all deferred")
+
+# Stages and prepared statements outlive the planner that made them, as long as their session.
+_NUMBERS = count()
 
 # From this many rows of a table on, staging (3 round trips, 1 ms) beats a statement a row (50 µs).
 SET_FORM_ROWS = 24
@@ -71,6 +75,7 @@ class Planner:
         self.deferrable = any(table.deferrable for table in catalog.tables.values())
         """Some constraint can wait for the commit, as it may have done on the source."""
         self._statements: dict[Table, TableStatements] = {}
+        self._by_shape: dict[tuple[Relation, tuple[int, ...]], TableStatements] = {}
         self._rank = {name: n for n, name in enumerate(reference_order(catalog))}
         self._referenced = {
             key.references for table in catalog.tables.values() for key in table.foreign_keys
@@ -80,8 +85,12 @@ class Planner:
         """Return the statements for a table; raise ChangeRefused where the target has no place."""
         statements = self._statements.get(table)
         if statements is None:
-            stage = f"cdc stage {next(_STAGES)}"
-            statements = TableStatements(table, self._target(table), stage)
+            # A new stream has new tables of the same shapes.
+            shape = (table.relation, table.key)
+            statements = self._by_shape.get(shape)
+            if statements is None:
+                statements = TableStatements(table, self._target(table), next(_NUMBERS))
+                self._by_shape[shape] = statements
             self._statements[table] = statements
         return statements
 
@@ -103,10 +112,12 @@ class Planner:
                 case WholeRowChange(table, old, new):
                     plan.actions.append(self.statements(table).change_whole_row(old, new))
                 case Truncation():
+                    if self.deferrable:  # no check may be pending on a table that is truncated
+                        plan.actions += (CHECK, DEFER)
                     plan.actions.append(self.truncation(step))
         return plan
 
-    def in_source_order(self, steps: list[Step]) -> Iterator[tuple[tuple[Table, ...], Execute]]:
+    def changes(self, steps: list[Step]) -> Iterator[tuple[tuple[Table, ...], Execute]]:
         """Yield the steps' changes one by one as the source made them, with their tables."""
         for step in steps:
             match step:
@@ -121,11 +132,26 @@ class Planner:
                 case Truncation():
                     yield step.tables, self.truncation(step)
 
+    def in_source_order(self, batch: Batch) -> Iterator[Execute]:
+        """Yield the batch's changes one by one, constraints checked where the source checked them.
+
+        What waited for a commit on the source must not wait longer here: a table with checks that
+        are pending cannot be truncated.
+        """
+        changes = self.changes(batch.steps)
+        done = 0
+        for end in batch.transactions:
+            yield from (action for _, action in islice(changes, end.changes - done))
+            done = end.changes
+            if self.deferrable:
+                yield from (CHECK, DEFER)
+        yield from (action for _, action in changes)
+
     def _row_statement(self, table: Table, message: Insert | Update | Delete) -> Execute:
         statements = self.statements(table)
         match message:
             case Insert():
-                return statements.insert_row(message.new)
+                return statements.upsert_row(message.new)
             case Delete():
                 return statements.delete_row(table.key_of(message.old))
             case Update():
@@ -179,6 +205,20 @@ class Planner:
         return _set_form(changes, statements, plan)
 
 
+def tables_of(steps: list[Step]) -> set[QualifiedName]:
+    """Return the names of the tables that steps change."""
+    names: set[QualifiedName] = set()
+    for step in steps:
+        match step:
+            case Segment():
+                names.update(changes.table.name for changes in step.tables.values())
+            case KeyChange(table) | WholeRowChange(table):
+                names.add(table.name)
+            case Truncation(tables):
+                names.update(table.name for table in tables)
+    return names
+
+
 @dataclass(slots=True)
 class _Writes:
     deletes: list[Action]
@@ -186,7 +226,7 @@ class _Writes:
 
 
 def _row_form(changes: TableChanges, statements: TableStatements) -> _Writes:
-    upserts: list[Action] = [statements.insert_row(row) for row in changes.inserts.values()]
+    upserts: list[Action] = [statements.upsert_row(row) for row in changes.inserts.values()]
     for key, row in changes.updates.items():
         if UNCHANGED in row:
             upserts.append(statements.update_row(key, row))

@@ -51,6 +51,24 @@ def _described(table: Table) -> str:
 
 def refusal(error: psycopg.Error, what: str, lsn: Lsn) -> ChangeRefused:
     """Return the error of a change that the target refuses, without a value of its row."""
+    return ChangeRefused(
+        f"the target refuses a change of {what} in the transaction that ends at"
+        f" {format_lsn(lsn)}: {_reason(error)}",
+        hint="make the target's table accept it (`cdc check` shows how the two differ), then start"
+        " the daemon again: it goes on from this transaction",
+    )
+
+
+def refused_copy(error: psycopg.Error, table: str) -> ChangeRefused:
+    """Return the error of an initial copy that cannot be made, without a value of a row."""
+    return ChangeRefused(
+        f"{table} cannot be copied: {_reason(error)}",
+        hint="make the target's table accept the source's rows (`cdc check` shows how the two"
+        " differ), then run `cdc init` again",
+    )
+
+
+def _reason(error: psycopg.Error) -> str:
     diag = error.diag
     where = [
         f"{name} {value}"
@@ -61,10 +79,4 @@ def refusal(error: psycopg.Error, what: str, lsn: Lsn) -> ChangeRefused:
         )
         if value
     ]
-    reason = " ".join([f"{type(error).__name__} ({error.sqlstate})", *where])
-    return ChangeRefused(
-        f"the target refuses a change of {what} in the transaction that ends at"
-        f" {format_lsn(lsn)}: {reason}",
-        hint="make the target's table accept it (`cdc check` shows how the two differ), then start"
-        " the daemon again: it goes on from this transaction",
-    )
+    return " ".join([f"{type(error).__name__} ({error.sqlstate})", *where])

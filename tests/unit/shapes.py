@@ -36,6 +36,8 @@ def column(
     return catalog.Column(
         name=name,
         type="text" if exact_text else "numeric",
+        type_oid=TEXT_OID,
+        type_modifier=-1,
         not_null=False,
         has_default=False,
         identity=identity,
@@ -65,7 +67,7 @@ def catalog_table(
         primary_key=tuple(key),
         unique_keys=(tuple(key),),
         foreign_keys=tuple(
-            ForeignKey(f"{name}_{other}_fkey", ("credit", other), deferrable=False)
+            ForeignKey(f"{name}_{other}_fkey", ("credit", other), deferrable=True)
             for other in references
         ),
     )

@@ -289,8 +289,13 @@ def test_the_end_of_a_transaction_whose_changes_were_all_taken_is_work() -> None
     assert not builder.has_work
 
 
-def test_messages_that_change_nothing_are_counted_in_bytes_alone() -> None:
-    """Types, origins and logical messages reach no target."""
+def test_transactions_that_change_nothing_leave_nothing() -> None:
+    """Types, origins and logical messages reach no target, and take no memory, however many."""
     mark = LogicalMessage(False, Lsn(1), "cdc", b"mark")
     batch = fold(Type(7, "credit", "status"), Origin(Lsn(1), "node"), mark)
-    assert (batch.steps, batch.changes, batch.size) == ([], 0, 80)
+    assert (batch.steps, batch.changes, batch.size, batch.transactions) == ([], 0, 0, [])
+    builder = BatchBuilder(RelationCache({}))
+    feed(builder, [BEGIN, ACCOUNTS, insert(b"1"), COMMIT])
+    for n in range(5):
+        feed(builder, [BEGIN, mark, Commit(Lsn(100), Lsn(200 + n), 8)])
+    assert builder.take().transactions == [TransactionEnd(1, Lsn(204), 8)]

@@ -182,7 +182,7 @@ def test_in_source_order_nothing_is_rearranged() -> None:
         Truncate((NOTES,), False, False),
         update(OWNERS, 2),
     ]
-    replayed = list(Planner(CATALOG).in_source_order(fold(messages)))
+    replayed = list(Planner(CATALOG).changes(fold(messages)))
     assert brief([action for _, action in replayed]) == [
         "delete owners",
         "insert shares",
@@ -200,7 +200,7 @@ def test_in_source_order_nothing_is_rearranged() -> None:
 def test_in_source_order_a_key_changes_though_the_fold_made_it_an_insert() -> None:
     """The row was inserted under its old key in the same segment: replayed, it has to move."""
     moved = Update(NOTES, (b"1", None, None), False, (b"2", b"x", b"x"))
-    replayed = Planner(CATALOG).in_source_order(fold([insert(NOTES, 1), moved]))
+    replayed = Planner(CATALOG).changes(fold([insert(NOTES, 1), moved]))
     assert brief([action for _, action in replayed]) == ["insert notes", "update notes"]
 
 

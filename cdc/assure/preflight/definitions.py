@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from cdc.assure.preflight.facts import Facts
 from cdc.assure.preflight.findings import Finding, breaks, literal, quoted, warns
 from cdc.postgres.catalog import CatalogTable, Column
+from cdc.postgres.types import holds
 
 # From here on UPDATE and DELETE fail where a generated column is part of the replica identity.
 _GENERATED_IDENTITY_VERSION = 180000
@@ -137,7 +138,13 @@ def check_types(facts: Facts) -> Iterator[Finding]:
             if other is None or other.type == column.type:
                 continue
             name = quoted(column.name)
-            finding = warns if _holds_all(other.type, column.type) else breaks
+            held = holds(
+                other.type_oid,
+                other.type_modifier,
+                source_type_oid=column.type_oid,
+                source_modifier=column.type_modifier,
+            )
+            finding = warns if held else breaks
             yield finding(
                 "target",
                 f"{source}.{column.name}",
@@ -145,18 +152,6 @@ def check_types(facts: Facts) -> Iterator[Finding]:
                 f"alter table {quoted(*target.qualified_name)} alter column {name}"
                 f" type {column.type} using {name}::text::{column.type};",
             )
-
-
-def _holds_all(wide: str, narrow: str) -> bool:
-    """Tell whether a type surely takes each text of another as it is: wider texts and numbers."""
-    varchar = r"character varying(?:\((\d+)\))?"
-    is_wide, is_narrow = re.fullmatch(varchar, wide), re.fullmatch(varchar, narrow)
-    if is_narrow and wide == "text":
-        return True
-    if is_wide and (is_narrow or narrow == "text"):
-        limit = is_wide[1]
-        return limit is None or bool(is_narrow and is_narrow[1] and int(is_narrow[1]) <= int(limit))
-    return wide == "numeric" and narrow.startswith("numeric(")
 
 
 def check_enums(facts: Facts) -> Iterator[Finding]:
