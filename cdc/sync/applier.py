@@ -56,9 +56,9 @@ class Applier:
         """Hand over a batch to an applier that is free."""
         self._batches.put_nowait(batch)
 
-    def abandon(self) -> None:
-        """Cut off the target's session, which may not answer any more, without asking it."""
-        self._target.abandon()
+    async def abandon(self) -> None:
+        """Cut off the target's session, which may not answer any more."""
+        await self._target.abandon()
 
     async def run(self) -> None:
         """Apply what comes, until the end is handed over."""

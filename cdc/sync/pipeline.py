@@ -122,7 +122,7 @@ class Pipeline:
                 await asyncio.shield(apply)
         except TimeoutError:
             log.warning("giving up the batch in hand: it will be sent again")
-            self._applier.abandon()
+            await self._applier.abandon()
             apply.cancel()
 
     async def _receive(self) -> None:

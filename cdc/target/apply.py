@@ -22,7 +22,7 @@ import psycopg
 from psycopg import AsyncRawCursor
 from psycopg.pq import TransactionStatus
 
-from cdc.backoff import Verdict, judge
+from cdc.backoff import Verdict, described, judge
 from cdc.changes.batch import Batch, TransactionEnd
 from cdc.errors import ChangeRefused
 from cdc.lsn import Lsn, format_lsn
@@ -37,6 +37,8 @@ from cdc.target.statements import Execute
 from cdc.target.tables import prepare_tables
 
 log = logging.getLogger(__name__)
+
+CANCEL_S = 1.0
 
 _BEGIN = Execute(b"begin")
 _SAVEPOINT = Execute(b"savepoint part")
@@ -122,10 +124,17 @@ class Target:
         if connection is not None:
             await connection.close()
 
-    def abandon(self) -> None:
-        """Close the session's socket at once: `close` would ask the server to cancel, and wait."""
-        if self._connection is not None:
-            self._connection.pgconn.finish()
+    async def abandon(self) -> None:
+        """Cut off the session in the middle of a statement, whether the server answers or not."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            await connection.cancel_safe(timeout=CANCEL_S)
+        except psycopg.Error as ex:
+            log.info("the target does not take a cancellation", extra={"error": described(ex)})
+        # Closed at once: psycopg's own way out would ask the server again, and wait.
+        connection.pgconn.finish()
 
     async def apply(self, batch: Batch) -> bool:
         """Write one batch; return True if it had to be replayed.
@@ -203,7 +212,7 @@ class Target:
             await self._connection.execute(b"rollback")
         elif self._connection.info.transaction_status is TransactionStatus.IDLE:
             # A deferred constraint spoke at the COMMIT, and took the parts before with it.
-            raise refusal(error, error.diag.table_name or "a table", batch.end_lsn) from error
+            raise refusal(error, None, batch.end_lsn) from error
         else:
             await self._connection.execute(b"rollback to savepoint part")
 
@@ -238,7 +247,7 @@ class Target:
         except psycopg.Error as ex:
             self._raise_if_fenced(ex)
             if judge(ex) is Verdict.REPLAY:  # a deferred constraint speaks at the commit
-                raise refusal(ex, ex.diag.table_name or "a table", end.lsn) from ex
+                raise refusal(ex, None, end.lsn) from ex
             raise
 
     def _begin(self, *, part: bool) -> list[Action]:

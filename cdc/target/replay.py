@@ -49,8 +49,12 @@ def _described(table: Table) -> str:
     return f"{table} (key {', '.join(table.key_columns) or 'none'})"
 
 
-def refusal(error: psycopg.Error, what: str, lsn: Lsn) -> ChangeRefused:
-    """Return the error of a change that the target refuses, without a value of its row."""
+def refusal(error: psycopg.Error, what: str | None, lsn: Lsn) -> ChangeRefused:
+    """Return the error of a change that the target refuses, without a value of its row.
+
+    Without `what`, of a commit: a deferred constraint knows the table that it is of.
+    """
+    what = what or f"{error.diag.schema_name}.{error.diag.table_name}"
     return ChangeRefused(
         f"the target refuses a change of {what} in the transaction that ends at"
         f" {format_lsn(lsn)}: {_reason(error)}",
