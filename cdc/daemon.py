@@ -4,9 +4,6 @@
 
 Whatever `backoff` calls RETRY ends one turn of the loop and begins another after a delay; anything
 else ends the process. SIGTERM and SIGINT let the batch in hand finish, confirm it and return.
-
-The order at the start matters. The slot is the lease: only who streams from it raises the epoch of
-the checkpoint, so that a second daemon is told who holds the slot and fences nobody.
 """
 
 import asyncio
@@ -22,23 +19,22 @@ from cdc.assure.preflight import preflight
 from cdc.assure.preflight.facts import Intent
 from cdc.assure.preflight.findings import Severity
 from cdc.backoff import Verdict, delays, described, judge
-from cdc.errors import CdcError, CheckFailed, PositionLost, Unavailable
+from cdc.errors import CdcError, CheckFailed
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect
 from cdc.progress import Progress
 from cdc.settings import Settings
-from cdc.source.slot import busy, emit_barrier, load_slot
+from cdc.source.slot import emit_barrier
 from cdc.source.stream import ReplicationStream
 from cdc.sync.adopt import adopt_missing_tables
 from cdc.sync.feedback import STATUS_INTERVAL_S
 from cdc.sync.initialize import initialize
 from cdc.sync.pipeline import Limits, Pipeline
-from cdc.sync.position import IdleFile, check_identity, check_position
+from cdc.sync.position import IdleFile
 from cdc.sync.snapshot import Report
+from cdc.sync.start import identify, start_stream
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
-from cdc.target.checkpoint import Checkpoint, SlotIdentity, load_checkpoint
-from cdc.target.ledger import record
 
 log = logging.getLogger(__name__)
 
@@ -153,14 +149,19 @@ class Daemon:
                 await adopt_missing_tables(source, settings)
 
     async def _stream(self, source: Connection, stream: ReplicationStream) -> None:
-        system = stream.system
-        identity = SlotIdentity(
-            self._settings.source.slot, system.system_identifier, system.timeline, system.database
-        )
-        idle_file = IdleFile(self._settings.state_dir, identity)
+        idle_file = IdleFile(self._settings.state_dir, identify(stream, self._settings))
         idle_file.require_writable()
         interval_s = await _status_interval(stream)
-        progress = await self._start(source, stream, identity, idle_file)
+        progress = await start_stream(stream, source, self._target, idle_file, self._settings)
+        self._streamed = True
+        log.info(
+            "streaming",
+            extra={
+                "slot": self._settings.source.slot,
+                "from": format_lsn(progress.applied),
+                "server": stream.system.system_identifier,
+            },
+        )
         self._pipeline = Pipeline(
             stream,
             self._target,
@@ -182,80 +183,6 @@ class Daemon:
                     task.cancel()
         except BaseExceptionGroup as group:
             raise first_error(group) from group
-
-    async def _start(
-        self,
-        source: Connection,
-        stream: ReplicationStream,
-        identity: SlotIdentity,
-        idle_file: IdleFile,
-    ) -> Progress:
-        """Start the stream where the target stands, if that leaves no gap."""
-        checkpoint = self._target.known_checkpoint
-        try:
-            if checkpoint is not None:
-                await self._check(source, checkpoint, identity, idle_file)
-        except PositionLost:
-            # What is remembered may be older than what the target holds: ask before giving up.
-            checkpoint = None
-        known = checkpoint is not None
-        if checkpoint is None:
-            checkpoint = await self._load_checkpoint(identity.slot)
-            try:
-                await self._check(source, checkpoint, identity, idle_file)
-            except PositionLost as ex:
-                slot = await load_slot(source, identity.slot)
-                await self._record_gap(ex, checkpoint.lsn, slot.confirmed if slot else None)
-                raise
-        assert checkpoint.lsn is not None
-        await stream.start(identity.slot, self._settings.source.publication, checkpoint.lsn)
-        claimed = checkpoint if known else await self._target.open()
-        if claimed.lsn != checkpoint.lsn:
-            raise Unavailable("the checkpoint moved while the stream was started")
-        self._streamed = True
-        log.info(
-            "streaming",
-            extra={
-                "slot": identity.slot,
-                "from": format_lsn(checkpoint.lsn),
-                "epoch": claimed.epoch,
-            },
-        )
-        return Progress(checkpoint.lsn, checkpoint.lsn, checkpoint.lsn)
-
-    async def _load_checkpoint(self, slot: str) -> Checkpoint:
-        async with await connect(self._settings.target.require_dsn()) as target:
-            checkpoint = await load_checkpoint(target, slot)
-        if checkpoint is None or checkpoint.lsn is None:
-            raise CheckFailed(
-                f"the target has no checkpoint for slot {slot}", hint="run `cdc init`"
-            )
-        return checkpoint
-
-    async def _check(
-        self,
-        source: Connection,
-        checkpoint: Checkpoint,
-        identity: SlotIdentity,
-        idle_file: IdleFile,
-    ) -> None:
-        """Find out whether the slot is free and leaves no gap after the checkpoint."""
-        check_identity(checkpoint, identity)
-        slot = await load_slot(source, identity.slot)
-        if slot is not None and slot.active:
-            raise busy(identity.slot, slot)
-        check_position(checkpoint, slot, idle_file.load())
-
-    async def _record_gap(self, error: PositionLost, at: Lsn | None, to: Lsn | None) -> None:
-        async with await connect(self._settings.target.require_dsn()) as target:
-            await record(
-                target,
-                self._settings.source.slot,
-                "position lost",
-                error.message,
-                from_lsn=at,
-                to_lsn=to,
-            )
 
     async def _adopt(self, source: Connection) -> None:
         """Keep a publication that is a list of tables complete."""

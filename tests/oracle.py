@@ -21,7 +21,7 @@ CATCH_UP_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Trio:
-    """A pair, and the oracle's database. Statements are bytes or text, as an operator types them."""
+    """A pair, and the oracle's database."""
 
     pair: Pair
     oracle_dsn: str

@@ -22,6 +22,7 @@ from cdc.source.slot import create_slot, drop_slot, load_slot
 from cdc.source.stream import ReplicationStream
 from cdc.sync.position import check_identity
 from cdc.sync.snapshot import Endpoints, Report, copy_snapshot
+from cdc.sync.start import identify
 from cdc.target.checkpoint import (
     Checkpoint,
     SlotIdentity,
@@ -48,8 +49,7 @@ class _Pair:
 
     @property
     def identity(self) -> SlotIdentity:
-        system = self.stream.system
-        return SlotIdentity(self.slot, system.system_identifier, system.timeline, system.database)
+        return identify(self.stream, self.settings)
 
 
 async def initialize(settings: Settings, *, snapshot: bool, report: Report) -> Checkpoint:

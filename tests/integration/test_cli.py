@@ -20,7 +20,8 @@ STREAMING = '"message":"streaming"'
 SCHEMA = """
 create schema credit;
 create table credit.account (id int primary key, note text);
-create table credit.entry (id int primary key, account int references credit.account);
+create table credit.entry
+  (id int primary key, account int references credit.account deferrable);
 """
 ROWS = """
 insert into credit.account select n, 'x' from generate_series(1, 5) n;

@@ -1,12 +1,11 @@
 """Every type's values arrive as the text that the source's own output function writes."""
 
+import psycopg
 import pytest
 
-from tests.oracle import make_trio
+from tests.oracle import make_trio, run
 from tests.pair import Pair
 from tests.servers import on_every_version
-
-NUMBERS = "'{' || (select string_agg('1', '') from generate_series(1, 1000)) || '}'"
 
 # For each type: literals that its input function takes, the awkward ones.
 VALUES: dict[str, tuple[str, ...]] = {
@@ -97,11 +96,12 @@ TYPES = (
 @on_every_version
 def test_values_of_every_type(pair: Pair) -> None:
     """Inserted, updated and deleted again: the text on the target is the text on the source."""
-    kinds = {n: (kind, values) for n, (kind, values) in enumerate(VALUES.items())}
+    known = {kind: values for kind, values in VALUES.items() if kind != "xml" or has_xml(pair)}
+    kinds = dict(enumerate(known.items()))
     columns = ", ".join(f"c{n} {kind}" for n, (kind, _) in kinds.items())
     with make_trio(pair, *TYPES, f"create table credit.t (id int primary key, {columns})") as trio:
         key = 0
-        for n, (kind, values) in kinds.items():
+        for n, (_, values) in kinds.items():
             for value in values:
                 key += 1
                 trio.change(f"insert into credit.t (id, c{n}) values ({key}, {literal(value)})")
@@ -135,6 +135,16 @@ def test_names_that_need_quotes(pair: Pair, name: str) -> None:
         trio.change(f"update credit.{quoted} set {quoted} = -1 where {quoted} = 1")
         trio.change(f"delete from credit.{quoted} where {quoted} > 60")
         trio.compare()
+
+
+def has_xml(pair: Pair) -> bool:
+    """Tell whether both servers were built with XML."""
+    try:
+        for dsn in (pair.source_dsn, pair.target_dsn):
+            run(dsn, "select '<a/>'::xml")
+    except psycopg.errors.FeatureNotSupported:
+        return False
+    return True
 
 
 def literal(value: str) -> str:
