@@ -3,6 +3,7 @@
 import psycopg
 from psycopg import Connection
 
+from cdc.postgres.session import conninfo
 from tests.pair import Pair, same_rows
 from tests.process import run_cdc, spawn_cdc
 from tests.servers import on_every_version
@@ -129,3 +130,107 @@ def drain(pair: Pair) -> None:
     result = run_cdc(pair, "run", "--until-current")
     assert result.returncode == 0, result.stderr
     same_rows(pair)
+
+
+def test_numeric_that_became_wider_on_the_source_alone(pair: Pair) -> None:
+    """A column that the source widened while the daemon ran stops it; nothing is rounded."""
+    prepare(pair, "create table credit.t (id int primary key, n numeric(20,6))")
+    with spawn_cdc(pair, "run") as daemon:
+        daemon.wait_for_log("streaming")
+        run_all(pair.source_dsn, "insert into credit.t values (1, 0.123456)")
+        run_all(
+            pair.source_dsn,
+            "alter table credit.t alter column n type numeric(24,8)",
+            "insert into credit.t values (2, 0.12345678)",
+        )
+        assert daemon.process.wait(20) == 78, daemon.log()
+        assert "column n" in daemon.log()
+    run_all(pair.target_dsn, "alter table credit.t alter column n type numeric(24,8)")
+    drain(pair)
+
+
+def test_column_widened_on_both_sides_while_rows_are_staged(pair: Pair) -> None:
+    """A stage and a prepared statement keep the types of their time: a new shape has new ones."""
+    prepare(
+        pair,
+        "create table credit.t (id int primary key, n numeric(20,6), d date)",
+        "insert into credit.t select n, n, current_date from generate_series(1, 100) n",
+    )
+    with spawn_cdc(pair, "run") as daemon:
+        daemon.wait_for_log("streaming")
+        for change in ("where id <= 5", ""):  # few rows, then many: both forms of a statement
+            run_all(pair.source_dsn, f"update credit.t set n = n + 0.000001 {change}")
+        migration = (
+            "alter table credit.t alter column n type numeric(24,8),"
+            " alter column d type timestamptz"
+        )
+        run_all(pair.target_dsn, migration)
+        run_all(pair.source_dsn, migration)
+        for change in ("where id <= 5", ""):
+            run_all(
+                pair.source_dsn,
+                f"update credit.t set n = n + 0.00000001, d = d + interval '1 second' {change}",
+            )
+        assert daemon.terminate() == 0, daemon.log()
+    drain(pair)
+
+
+def test_confirmed_is_durable_whatever_the_database_says(pair: Pair) -> None:
+    """The target's database has synchronous_commit off: what was confirmed survives its crash."""
+    prepare(pair, "create table credit.t (id int primary key)")
+    run_all(pair.target_admin_dsn, f"alter database {pair.slot} set synchronous_commit = off")
+    run_all(pair.source_dsn, "insert into credit.t select generate_series(1, 100)")
+    assert run_cdc(pair, "run", "--until-current").returncode == 0
+    pair.target.stop()
+    pair.target.start()
+    same_rows(pair)
+    with psycopg.connect(conninfo(pair.target_dsn, application_name="test")) as target:
+        assert target.execute("show synchronous_commit").fetchone() == ("on",)
+
+
+def test_table_with_a_trigger_made_while_the_target_sleeps(pair: Pair) -> None:
+    """A table that came while the session was closed is prepared like any other."""
+    with psycopg.connect(pair.source_admin_dsn) as source:
+        source.execute("create schema credit authorization app_source")
+        source.execute(f"create publication {pair.publication} for tables in schema credit")
+    run_all(pair.target_dsn, "create schema credit")
+    for dsn in (pair.source_dsn, pair.target_dsn):
+        run_all(
+            dsn,
+            "create table credit.t (id int primary key)",
+            "create function credit.touch() returns trigger language plpgsql as"
+            " $$ begin new.touched := clock_timestamp(); return new; end $$",
+        )
+    with spawn_cdc(pair, "run", env={"CDC_TARGET_IDLE_DISCONNECT": "0.5"}) as daemon:
+        daemon.wait_for_log("streaming")
+        run_all(pair.source_dsn, "insert into credit.t values (1)")
+        daemon.wait_for_log("closing the idle session")
+        change_both(
+            pair,
+            "insert into credit.u values (1)",
+            "create table credit.u (id int primary key, touched timestamptz)",
+            "create trigger touch before insert or update on credit.u"
+            " for each row execute function credit.touch()",
+        )
+        assert daemon.terminate() == 0, daemon.log()
+    drain(pair)
+
+
+def test_startup_options_in_the_dsn(pair: Pair) -> None:
+    """A DSN may bring options of its own; ours are added to them."""
+    prepare(pair, "create table credit.t (id int primary key)")
+    dsn = f"{pair.source_dsn} options='-c wal_sender_timeout=5000 -c extra_float_digits=0'"
+    result = run_cdc(pair, "run", "--until-current", env={"CDC_SOURCE_DSN": dsn})
+    assert result.returncode == 0, result.stderr
+
+
+def test_error_of_the_initial_copy_names_no_value(pair: Pair) -> None:
+    """A row that the target refuses in the initial copy: 78, the table, no value, no traceback."""
+    for dsn in (pair.source_dsn, pair.target_dsn):
+        run_all(dsn, "create schema credit", "create table credit.t (id int primary key, s text)")
+    run_all(pair.source_dsn, "insert into credit.t values (4711, 'secret')")
+    run_all(pair.target_dsn, "alter table credit.t add check (id < 1000)")
+    result = run_cdc(pair, "init")
+    assert result.returncode == 78
+    assert "credit.t cannot be copied" in result.stderr
+    assert not any(word in result.stderr for word in ("4711", "secret", "Traceback"))

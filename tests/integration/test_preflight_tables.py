@@ -267,16 +267,16 @@ def test_rows_of_a_copy_that_was_cut_off_are_ours(credit_pair: Pair) -> None:
     assert broken(ask(credit_pair, intent=Intent.COPY)) == []
 
 
-def test_a_trigger_that_came_after_the_copy_breaks(credit_pair: Pair) -> None:
-    """Once the stream runs, a trigger on the target rewrites what it brings."""
+def test_a_trigger_that_came_after_the_copy_is_found(credit_pair: Pair) -> None:
+    """The daemon disables it before it writes; what was written since it came may differ."""
     init(credit_pair)
     run_sql(credit_pair.target_dsn, "alter table credit.offers enable trigger user")
-    find_and_mend(credit_pair, (BREAKS, "target", "credit.offers", "offers_set_updated_at"))
+    find_and_mend(credit_pair, (WARNS, "target", "credit.offers", "offers_set_updated_at"))
 
 
-def test_an_identity_that_came_after_the_copy_breaks(credit_pair: Pair) -> None:
-    """Once the stream runs, a column that assigns itself refuses what it brings."""
+def test_an_identity_that_came_after_the_copy_is_found(credit_pair: Pair) -> None:
+    """The daemon makes a column that assigns itself take what the stream brings."""
     init(credit_pair)
     alter = "alter table credit.transactions alter column id set generated always"
     run_sql(credit_pair.target_dsn, alter)
-    find_and_mend(credit_pair, (BREAKS, "target", "credit.transactions.id", "GENERATED ALWAYS"))
+    find_and_mend(credit_pair, (WARNS, "target", "credit.transactions.id", "GENERATED ALWAYS"))

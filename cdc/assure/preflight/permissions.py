@@ -144,18 +144,35 @@ def check_identity_columns(facts: Facts) -> Iterator[Finding]:
                 )
 
 
+def check_immediate_foreign_keys(facts: Facts) -> Iterator[Finding]:
+    """Find foreign keys that cannot wait for the commit, and that our role may not alter."""
+    for _, table in facts.pairs():
+        for key in table.foreign_keys:
+            if not key.deferrable and not facts.target.access[table.qualified_name].owned:
+                yield _unprepared(
+                    facts,
+                    table,
+                    f"{table} ({key.name})",
+                    "is a foreign key that is not deferrable: what was one statement on the source"
+                    " is many here",
+                    f"alter constraint {quoted(key.name)} deferrable",
+                )
+
+
 def _unprepared(
     facts: Facts, table: CatalogTable, subject: str, problem: str, alteration: str
 ) -> Finding:
-    """Return the finding of what `cdc init` alters on the target's tables, if their owner asks."""
+    """Return the finding of what the daemon alters on the target's tables, if it owns them."""
     mend = f"alter table {quoted(*table.qualified_name)} {alteration};"
     role = facts.target.server.role
     if not facts.target.access[table.qualified_name].owned:
         problem = f"{problem}; its owner {table.owner} has to alter that, role {role} may not"
         return breaks("target", subject, problem, mend)
     if facts.initialized:
-        return breaks("target", subject, problem, mend)
-    return warns("target", subject, f"{problem}; `cdc init` alters that", mend)
+        when = "the daemon alters that before it writes; rows written since it came may differ"
+    else:
+        when = "`cdc init` alters that"
+    return warns("target", subject, f"{problem}; {when}", mend)
 
 
 def check_foreign_keys(facts: Facts) -> Iterator[Finding]:
@@ -220,6 +237,7 @@ CHECKS = (
     check_bookkeeping,
     check_triggers,
     check_identity_columns,
+    check_immediate_foreign_keys,
     check_foreign_keys,
     check_rows,
 )
