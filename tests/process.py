@@ -1,10 +1,11 @@
 """The console script as a process of its own, as an operator or systemd would run it.
 
-`run_cdc` waits for the end of a command; `spawn_cdc` gives a daemon that runs beside the test and
-is killed when its block is left. Nothing of the caller's environment that could steer cdc or libpq
+`run_cdc` waits for the end of a command, `ok` and `drain` insist on a good one; `spawn_cdc` gives a
+daemon that runs beside the test and is killed when its block is left. Nothing of the caller's environment that could steer cdc or libpq
 reaches either.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,9 @@ from tests.pair import Pair
 
 # Generous: the machines of a CI are slow, and a test that hits it has failed anyway.
 COMMAND_TIMEOUT_S = 120.0
+
+# What the daemon logs when the initial copy is behind it.
+STREAMING = '"message":"streaming"'
 
 
 def scrubbed_environment() -> dict[str, str]:
@@ -56,6 +60,26 @@ def run_cdc(
         text=True,
         timeout=timeout_s,
     )
+
+
+def ok(
+    pair: Pair, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that has to exit 0."""
+    result = run_cdc(pair, *arguments, timeout_s=timeout_s)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def drain(pair: Pair, timeout_s: float = COMMAND_TIMEOUT_S) -> None:
+    """Bring the target up to date."""
+    ok(pair, "run", "--until-current", timeout_s=timeout_s)
+
+
+def slots(pair: Pair) -> list[dict[str, object]]:
+    """Give this pair's slots, as `slot list --json` has them: it lists the whole server's."""
+    listed: list[dict[str, object]] = json.loads(ok(pair, "slot", "list", "--json").stdout)["slots"]
+    return [slot for slot in listed if slot["database"] == pair.slot]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +141,11 @@ def spawn_cdc(
             yield Daemon(process, stdout, stderr)
         finally:
             process.kill()
+
+
+@contextmanager
+def streaming(pair: Pair, env: Mapping[str, str] | None = None) -> Iterator[Daemon]:
+    """Run the daemon, past its initial copy."""
+    with spawn_cdc(pair, "run", env=env) as daemon:
+        daemon.wait_for_log(STREAMING)
+        yield daemon

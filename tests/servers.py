@@ -157,6 +157,13 @@ class Container:
 AnyServer: TypeAlias = Server | Container
 
 
+def stoppable(server: AnyServer) -> Server:
+    """Give a server that the test may stop and start; skip where it runs in a container."""
+    if not isinstance(server, Server):
+        pytest.skip("a server in a container is not ours to stop")
+    return server
+
+
 def docker_answers() -> bool:
     """Tell whether a Docker (or podman) socket takes connections."""
     address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")

@@ -92,7 +92,9 @@ def _unforeseen(error: psycopg.Error) -> CdcError:
         reason = str(error).strip().splitlines()[0]
     elif error.sqlstate[:2] not in _QUOTES_VALUES:
         reason = f"{reason}: {error.diag.message_primary}"
-    return kind(reason, hint="" if kind is Unavailable else "`cdc check` looks at both databases")
+    if kind is Unavailable:
+        return kind(reason, hint="try again: is it up, and does it let this machine's address in?")
+    return kind(reason, hint="`cdc check` looks at both databases")
 
 
 def _fail(error: CdcError) -> None:

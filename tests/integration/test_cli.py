@@ -2,31 +2,17 @@
 
 import json
 import re
-import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from cdc import __version__
-from tests.pair import Pair, same_rows
-from tests.process import run_cdc, spawn_cdc
-
-STREAMING = '"message":"streaming"'
-
-SCHEMA = """
-create schema credit;
-create table credit.account (id int primary key, note text);
-create table credit.entry
-  (id int primary key, account int references credit.account deferrable);
-"""
-ROWS = """
-insert into credit.account select n, 'x' from generate_series(1, 5) n;
-insert into credit.entry select n, n from generate_series(1, 5) n;
-"""
+from tests.accounts import BOOK_ROWS, BOOKS
+from tests.databases import fetch, migrate, run_sql
+from tests.pair import Pair
+from tests.process import ok, run_cdc, slots, streaming
 
 OPTIONS = {
     ("demo",): ("--rows", "--seconds", "--json"),
@@ -70,9 +56,8 @@ USAGE_ERRORS = {
 @pytest.fixture
 def tiny(pair: Pair) -> Pair:
     """Two databases with two tables, and rows on the source."""
-    for dsn in (pair.source_dsn, pair.target_dsn):
-        run_sql(dsn, SCHEMA)
-    run_sql(pair.source_dsn, ROWS)
+    migrate(pair, BOOKS)
+    run_sql(pair.source_dsn, BOOK_ROWS)
     return pair
 
 
@@ -197,8 +182,7 @@ def test_slot_life_cycle(tiny: Pair) -> None:
 def test_a_slot_in_use_is_not_dropped(tiny: Pair) -> None:
     """`slot drop` names the consumer by PID and application, exits 75, and the stream goes on."""
     named = {"CDC_SOURCE_DSN": make_conninfo(tiny.source_dsn, application_name="the consumer")}
-    with spawn_cdc(tiny, "run", env=named) as daemon:
-        daemon.wait_for_log(STREAMING)
+    with streaming(tiny, named) as daemon:
         (slot,) = slots(tiny)
         refused = run_cdc(tiny, "slot", "drop", "--yes")
         assert refused.returncode == 75
@@ -254,61 +238,6 @@ def test_status(tiny: Pair) -> None:
     assert status["checkpoint_lsn"] in plain.stdout
 
 
-def test_init_twice_is_harmless(tiny: Pair) -> None:
-    """The second `init` changes nothing: same slot, same checkpoint, same rows."""
-    ok(tiny, "init")
-    state = "select lsn::text, epoch, updated_at::text from cdc.checkpoint"
-    before = fetch(tiny.target_dsn, state)
-    (slot,) = slots(tiny)
-    run_sql(tiny.source_dsn, "update credit.account set note = 'y'")
-    ok(tiny, "init")
-    assert fetch(tiny.target_dsn, state) == before
-    assert slots(tiny)[0]["confirmed_flush_lsn"] == slot["confirmed_flush_lsn"]
-    ok(tiny, "run", "--until-current")
-    assert same_rows(tiny) == {"account": 5, "entry": 5}
-
-
-def test_init_without_a_copy(tiny: Pair) -> None:
-    """A slot, the rows by other means, `init --no-snapshot`: the stream begins at the slot."""
-    ok(tiny, "slot", "create")
-    run_sql(tiny.target_dsn, ROWS)
-    refused = run_cdc(tiny, "init")
-    assert refused.returncode == 78
-    run_sql(tiny.source_dsn, "update credit.account set note = 'y'")
-    ok(tiny, "init", "--no-snapshot")
-    run_sql(tiny.source_dsn, "delete from credit.entry where id = 1")
-    ok(tiny, "run", "--until-current")
-    assert same_rows(tiny) == {"account": 5, "entry": 4}
-    assert fetch(tiny.target_dsn, "select rows from cdc.snapshot_chunk") == []
-
-
-def test_init_with_rows_on_the_target(tiny: Pair) -> None:
-    """Rows of somebody else are refused with 78 and named by table; nothing is left behind."""
-    run_sql(tiny.target_dsn, "insert into credit.account values (7, 'own')")
-    result = run_cdc(tiny, "init")
-    assert result.returncode == 78
-    assert "credit.account" in result.stderr
-    assert "truncate" in result.stderr
-    assert slots(tiny) == []
-    assert fetch(tiny.source_dsn, "select pubname from pg_publication") == []
-    assert fetch(tiny.target_dsn, "select id from credit.account") == [7]
-
-
-def test_init_killed_in_the_middle_of_the_copy(tiny: Pair) -> None:
-    """One table copied, another on its way: the next run begins anew and ends equal."""
-    with psycopg.connect(tiny.target_admin_dsn) as blocker:
-        blocker.execute("lock table credit.entry in share mode")
-        with spawn_cdc(tiny, "init") as command:
-            copied = "select relation from cdc.snapshot_chunk"
-            wait_until(lambda: fetch_if_there(tiny.target_dsn, copied) == ["credit.account"])
-            command.kill()
-    assert fetch(tiny.target_dsn, "select lsn from cdc.checkpoint") == [None]
-    run_sql(tiny.source_dsn, "delete from credit.entry where id < 3")
-    ok(tiny, "run", "--until-current")
-    assert same_rows(tiny) == {"account": 5, "entry": 3}
-    assert len(slots(tiny)) == 1
-
-
 def test_no_escape_codes_on_a_pipe(tiny: Pair) -> None:
     """Where no terminal is, output and errors are plain text, whatever TERM says."""
     terminal = {"TERM": "xterm-256color"}
@@ -330,44 +259,3 @@ def test_no_escape_codes_on_a_pipe(tiny: Pair) -> None:
     for result in outputs:
         assert result.stdout + result.stderr
         assert "\x1b" not in result.stdout + result.stderr
-
-
-def ok(pair: Pair, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that has to exit 0."""
-    result = run_cdc(pair, *arguments)
-    assert result.returncode == 0, result.stderr
-    return result
-
-
-def slots(pair: Pair) -> list[dict[str, object]]:
-    """Give this pair's slots, as `slot list --json` has them: it lists the whole server's."""
-    listed: list[dict[str, object]] = json.loads(ok(pair, "slot", "list", "--json").stdout)["slots"]
-    return [slot for slot in listed if slot["database"] == pair.slot]
-
-
-def run_sql(dsn: str, statements: str) -> None:
-    """Run statements in one transaction."""
-    with psycopg.connect(dsn) as connection:
-        connection.execute(statements)
-
-
-def fetch(dsn: str, query: str) -> list[object]:
-    """Give the values of a query's rows, one after the other."""
-    with psycopg.connect(dsn) as connection:
-        return [value for row in connection.execute(query) for value in row]
-
-
-def fetch_if_there(dsn: str, query: str) -> list[object]:
-    """Give the values of a query's rows; none where the table is not there yet."""
-    try:
-        return fetch(dsn, query)
-    except psycopg.errors.UndefinedTable:
-        return []
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 15) -> None:
-    """Wait for a condition to hold."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not in {timeout_s} s"
-        time.sleep(0.05)

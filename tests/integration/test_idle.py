@@ -3,17 +3,17 @@
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from cdc.lsn import parse_lsn
+from tests.databases import checkpoint, confirmed, fetch, migrate, run_sql, wait_until
 from tests.pair import Pair, same_rows
-from tests.process import Daemon, run_cdc, spawn_cdc
+from tests.process import Daemon, drain, ok, run_cdc, streaming
 
-STREAMING = '"message":"streaming"'
 IMPATIENT = {"CDC_TARGET_IDLE_DISCONNECT": "1"}
 
 # A running-xacts record now and then is in no transaction and waits for the next keepalive.
@@ -28,8 +28,7 @@ create table credit.account (id int primary key, balance int not null);
 @pytest.fixture
 def tiny(pair: Pair) -> Pair:
     """Two databases with one empty table, and on the source one that is not copied."""
-    for dsn in (pair.source_dsn, pair.target_dsn):
-        run_sql(dsn, SCHEMA)
+    migrate(pair, SCHEMA)
     run_sql(pair.source_dsn, "create table public.foreign_wal as select ''::text as body")
     return pair
 
@@ -38,12 +37,12 @@ def test_an_idle_daemon_leaves_the_target_alone(tiny: Pair) -> None:
     """No session on the target while other WAL is written, and that WAL is confirmed."""
     with idle(tiny) as daemon:
         before = sessions_so_far(tiny)
-        started = confirmed(tiny)
+        started = parse_lsn(confirmed(tiny))
         for _ in range(30):
             write_foreign_wal(tiny)
             assert sessions(tiny) == []
             time.sleep(0.1)
-        assert confirmed(tiny) - started > 30 * 50_000
+        assert parse_lsn(confirmed(tiny)) - started > 30 * 50_000
         wait_until(lambda: lag_bytes(tiny) <= FEW_BYTES)
         # Not even one that came and went.
         assert sessions_so_far(tiny) == before
@@ -75,8 +74,7 @@ def test_a_restart_after_an_idle_time_goes_on(tiny: Pair) -> None:
     assert pair["checkpoint"] != pair["idle_confirmed"]
     run_sql(tiny.source_dsn, "insert into credit.account values (2, 2)")
     for _ in range(2):
-        result = run_cdc(tiny, "run", "--until-current")
-        assert result.returncode == 0, result.stderr
+        drain(tiny)
         assert same_rows(tiny) == {"account": 2}
 
 
@@ -93,8 +91,7 @@ def test_the_checkpoint_stays_while_nothing_is_published(tiny: Pair) -> None:
 
 def test_lag_asks_the_source_alone(tiny: Pair) -> None:
     """`cdc lag` does not even knock at the target, which would wake it; with --target it does."""
-    result = run_cdc(tiny, "init")
-    assert result.returncode == 0, result.stderr
+    ok(tiny, "init")
     with socket.create_server(("127.0.0.1", 0)) as target:
         target.settimeout(0.1)
         port = target.getsockname()[1]
@@ -110,8 +107,7 @@ def test_lag_asks_the_source_alone(tiny: Pair) -> None:
 @contextmanager
 def idle(pair: Pair) -> Iterator[Daemon]:
     """Run a daemon that has given its session on the target back."""
-    with spawn_cdc(pair, "run", env=IMPATIENT) as daemon:
-        daemon.wait_for_log(STREAMING)
+    with streaming(pair, IMPATIENT) as daemon:
         wait_until(lambda: sessions(pair) == [])
         yield daemon
 
@@ -137,21 +133,6 @@ def write_foreign_wal(pair: Pair) -> None:
     )
 
 
-def confirmed(pair: Pair) -> int:
-    """Give what the slot was confirmed up to, in bytes."""
-    query = (
-        "select (confirmed_flush_lsn - '0/0')::int8 from pg_replication_slots where slot_name = %s"
-    )
-    (lsn,) = fetch(pair.source_dsn, query, pair.slot)
-    return int(str(lsn))
-
-
-def checkpoint(pair: Pair) -> object:
-    """Give what the target says that it holds."""
-    (lsn,) = fetch(pair.target_dsn, "select lsn::text from cdc.checkpoint")
-    return lsn
-
-
 def lag_bytes(pair: Pair) -> int:
     """Give what `cdc lag` says."""
     return int(json.loads(run_cdc(pair, "lag", "--json").stdout)["lag_bytes"])
@@ -164,23 +145,3 @@ def same_rows_now(pair: Pair) -> bool:
     except AssertionError:
         return False
     return True
-
-
-def run_sql(dsn: str, statements: str) -> None:
-    """Run statements in one transaction."""
-    with psycopg.connect(dsn) as connection:
-        connection.execute(statements)
-
-
-def fetch(dsn: str, query: str, *parameters: object) -> list[object]:
-    """Give the values of a query's rows, one after the other."""
-    with psycopg.connect(dsn) as connection:
-        return [value for row in connection.execute(query, parameters or None) for value in row]
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 15) -> None:
-    """Wait for a condition to hold."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not in {timeout_s} s"
-        time.sleep(0.05)

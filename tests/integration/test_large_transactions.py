@@ -4,8 +4,9 @@ import threading
 
 import psycopg
 
+from tests.databases import migrate
 from tests.pair import Pair, same_rows
-from tests.process import run_cdc, spawn_cdc
+from tests.process import ok, run_cdc, spawn_cdc
 
 SMALL_BATCHES = {"CDC_APPLY_MAX_ROWS": "1000"}
 
@@ -95,11 +96,8 @@ def test_survives_a_kill_in_its_middle(pair: Pair) -> None:
 
 def prepare(pair: Pair) -> None:
     """Make the table on both sides and the pair ready to stream."""
-    for dsn in (pair.source_dsn, pair.target_dsn):
-        with psycopg.connect(dsn) as connection:
-            connection.execute(TABLE)
-    result = run_cdc(pair, "init")
-    assert result.returncode == 0, result.stderr
+    migrate(pair, TABLE)
+    ok(pair, "init")
 
 
 def insert(pair: Pair, first: int, last: int) -> None:

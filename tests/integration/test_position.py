@@ -5,17 +5,15 @@ Each test ends at the same place: `cdc run` exits 78, and neither rows nor check
 
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from tests.databases import checkpoint, confirmed, fetch, migrate, run_sql
 from tests.pair import Pair, same_rows
-from tests.process import Daemon, run_cdc, spawn_cdc
+from tests.process import Daemon, drain, ok, run_cdc, streaming
 
-STREAMING = '"message":"streaming"'
 SLOT = "select slot_name from pg_replication_slots where slot_name = %s"
 LSN = re.compile(r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b")
 
@@ -28,14 +26,12 @@ create table credit.account (id int primary key, balance int not null);
 @pytest.fixture
 def current(pair: Pair) -> Pair:
     """A pair with one row, copied, and of which an idle time was confirmed after it."""
-    for dsn in (pair.source_dsn, pair.target_dsn):
-        run_sql(dsn, SCHEMA)
+    migrate(pair, SCHEMA)
     run_sql(pair.source_dsn, insert(1))
-    assert run_cdc(pair, "init").returncode == 0
+    ok(pair, "init")
     run_sql(pair.source_dsn, insert(2))
     for _ in range(2):
-        result = run_cdc(pair, "run", "--until-current")
-        assert result.returncode == 0, result.stderr
+        drain(pair)
     assert confirmed(pair) != checkpoint(pair)
     return pair
 
@@ -46,7 +42,7 @@ def test_state_directory_lost(current: Pair) -> None:
     run_sql(current.source_dsn, insert(3))
     said = halted(current)
     assert {confirmed(current), checkpoint(current)} <= set(LSN.findall(said))
-    assert ledger(current) == [("position lost", checkpoint(current), confirmed(current))]
+    assert ledger(current) == ["position lost", checkpoint(current), confirmed(current)]
 
 
 def test_state_directory_brought_back(current: Pair, tmp_path: Path) -> None:
@@ -56,7 +52,7 @@ def test_state_directory_brought_back(current: Pair, tmp_path: Path) -> None:
     halted(current)
     shutil.rmtree(current.state_dir, ignore_errors=True)
     shutil.move(tmp_path / "elsewhere", current.state_dir)
-    assert run_cdc(current, "run", "--until-current").returncode == 0
+    drain(current)
     assert same_rows(current) == {"account": 3}
 
 
@@ -65,7 +61,7 @@ def test_state_of_an_older_idle_time(current: Pair) -> None:
     (file,) = current.state_dir.iterdir()
     old = file.read_bytes()
     run_sql(current.source_dsn, "create table public.other (n int)")
-    assert run_cdc(current, "run", "--until-current").returncode == 0
+    drain(current)
     assert file.read_bytes() != old
     file.write_bytes(old)
     halted(current)
@@ -187,47 +183,14 @@ def insert(n: int) -> str:
     return f"insert into credit.account values ({n}, {n})"
 
 
-@contextmanager
-def streaming(pair: Pair, env: dict[str, str] | None = None) -> Iterator[Daemon]:
-    """Run a daemon that has confirmed all there is."""
-    with spawn_cdc(pair, "run", env=env) as daemon:
-        daemon.wait_for_log(STREAMING)
-        yield daemon
-
-
 def drop_slot(pair: Pair) -> None:
     """Drop the slot behind the daemon's back."""
     run_sql(pair.source_dsn, f"select pg_drop_replication_slot('{pair.slot}')")
 
 
-def confirmed(pair: Pair) -> str:
-    """Give what the slot was confirmed up to."""
-    query = "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = %s"
-    ((lsn,),) = fetch(pair.source_dsn, query, pair.slot)
-    return lsn
-
-
-def checkpoint(pair: Pair) -> str:
-    """Give what the target says that it holds."""
-    ((lsn,),) = fetch(pair.target_dsn, "select lsn::text from cdc.checkpoint")
-    return lsn
-
-
-def ledger(pair: Pair) -> list[tuple[str, ...]]:
-    """Give the ledger's open entries."""
+def ledger(pair: Pair) -> list[object]:
+    """Give the ledger's open entries, three values each."""
     return fetch(
         pair.target_dsn,
         "select event, from_lsn::text, to_lsn::text from cdc.ledger where resolved_at is null",
     )
-
-
-def run_sql(dsn: str, statements: str) -> None:
-    """Run statements in one transaction."""
-    with psycopg.connect(dsn) as connection:
-        connection.execute(statements)
-
-
-def fetch(dsn: str, query: str, *parameters: object) -> list[tuple[str, ...]]:
-    """Give a query's rows."""
-    with psycopg.connect(dsn) as connection:
-        return connection.execute(query, parameters or None).fetchall()
