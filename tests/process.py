@@ -1,8 +1,8 @@
 """The console script as a process of its own, as an operator or systemd would run it.
 
 `run_cdc` waits for the end of a command, `ok` and `drain` insist on a good one; `spawn_cdc` gives a
-daemon that runs beside the test and is killed when its block is left. Nothing of the caller's environment that could steer cdc or libpq
-reaches either.
+daemon that runs beside the test and is killed when its block is left. Nothing of the caller's
+environment that could steer cdc or libpq reaches any of them.
 """
 
 import json

@@ -90,7 +90,8 @@ def test_json_proves_the_copy(folder: Path) -> None:
     for counts in outcome["tables"].values():
         assert set(counts) == COUNTS
         assert counts["source_rows"] == counts["target_rows"]
-    assert outcome["rows_copied"] >= 2000
+    # The writer deletes some of the 2,000 before they are copied.
+    assert outcome["rows_copied"] > 1500
     assert outcome["changes"] > outcome["transactions"] > 50
     assert "kill -9" in result.stderr
     assert ESCAPE not in result.stderr

@@ -1,0 +1,80 @@
+"""`cdc init`: once or twice, with a copy or without, among rows of others, and cut short."""
+
+import psycopg
+import pytest
+
+from tests.accounts import BOOK_ROWS, BOOKS
+from tests.databases import fetch, migrate, run_sql, wait_until
+from tests.pair import Pair, same_rows
+from tests.process import ok, run_cdc, slots, spawn_cdc
+
+
+@pytest.fixture
+def tiny(pair: Pair) -> Pair:
+    """Two databases with two tables, and rows on the source."""
+    migrate(pair, BOOKS)
+    run_sql(pair.source_dsn, BOOK_ROWS)
+    return pair
+
+
+def test_init_twice_is_harmless(tiny: Pair) -> None:
+    """The second `init` changes nothing: same slot, same checkpoint, same rows."""
+    ok(tiny, "init")
+    state = "select lsn::text, epoch, updated_at::text from cdc.checkpoint"
+    before = fetch(tiny.target_dsn, state)
+    (slot,) = slots(tiny)
+    run_sql(tiny.source_dsn, "update credit.account set note = 'y'")
+    ok(tiny, "init")
+    assert fetch(tiny.target_dsn, state) == before
+    assert slots(tiny)[0]["confirmed_flush_lsn"] == slot["confirmed_flush_lsn"]
+    ok(tiny, "run", "--until-current")
+    assert same_rows(tiny) == {"account": 5, "entry": 5}
+
+
+def test_init_without_a_copy(tiny: Pair) -> None:
+    """A slot, the rows by other means, `init --no-snapshot`: the stream begins at the slot."""
+    ok(tiny, "slot", "create")
+    run_sql(tiny.target_dsn, BOOK_ROWS)
+    refused = run_cdc(tiny, "init")
+    assert refused.returncode == 78
+    run_sql(tiny.source_dsn, "update credit.account set note = 'y'")
+    ok(tiny, "init", "--no-snapshot")
+    run_sql(tiny.source_dsn, "delete from credit.entry where id = 1")
+    ok(tiny, "run", "--until-current")
+    assert same_rows(tiny) == {"account": 5, "entry": 4}
+    assert fetch(tiny.target_dsn, "select rows from cdc.snapshot_chunk") == []
+
+
+def test_init_with_rows_on_the_target(tiny: Pair) -> None:
+    """Rows of somebody else are refused with 78 and named by table; nothing is left behind."""
+    run_sql(tiny.target_dsn, "insert into credit.account values (7, 'own')")
+    result = run_cdc(tiny, "init")
+    assert result.returncode == 78
+    assert "credit.account" in result.stderr
+    assert "truncate" in result.stderr
+    assert slots(tiny) == []
+    assert fetch(tiny.source_dsn, "select pubname from pg_publication") == []
+    assert fetch(tiny.target_dsn, "select id from credit.account") == [7]
+
+
+def test_init_killed_in_the_middle_of_the_copy(tiny: Pair) -> None:
+    """One table copied, another on its way: the next run begins anew and ends equal."""
+    with psycopg.connect(tiny.target_admin_dsn) as blocker:
+        blocker.execute("lock table credit.entry in share mode")
+        with spawn_cdc(tiny, "init") as command:
+            copied = "select relation from cdc.snapshot_chunk"
+            wait_until(lambda: fetch_if_there(tiny.target_dsn, copied) == ["credit.account"])
+            command.kill()
+    assert fetch(tiny.target_dsn, "select lsn from cdc.checkpoint") == [None]
+    run_sql(tiny.source_dsn, "delete from credit.entry where id < 3")
+    ok(tiny, "run", "--until-current")
+    assert same_rows(tiny) == {"account": 5, "entry": 3}
+    assert len(slots(tiny)) == 1
+
+
+def fetch_if_there(dsn: str, query: str) -> list[object]:
+    """Give the values of a query's rows; none where the table is not there yet."""
+    try:
+        return fetch(dsn, query)
+    except psycopg.errors.UndefinedTable:
+        return []
