@@ -8,6 +8,7 @@ may drop the slot, empty the tables that the copy had filled, and begin again. W
 slot or rows that are there belong to somebody else and are not touched.
 """
 
+import logging
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -32,6 +33,8 @@ from cdc.target.checkpoint import (
     load_checkpoint,
 )
 from cdc.target.tables import prepare_tables
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -156,9 +159,26 @@ async def _clear_tables(pair: _Pair, publication: Publication) -> None:
         await pair.target.execute("delete from cdc.snapshot_chunk where slot = %s", (pair.slot,))
 
 
+async def _tell_who_is_waited_for(source: Connection) -> None:
+    """Say why the slot is not there yet: it waits for transactions that are writing already."""
+    cursor = await source.execute(
+        "select pid, application_name, extract(epoch from now() - xact_start)::int"
+        " from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()"
+        " order by xact_start limit 1"
+    )
+    row = await cursor.fetchone()
+    if row is not None:
+        pid, name, age_s = row
+        log.info(
+            "creating the slot, which waits for transactions that are writing now",
+            extra={"oldest_pid": pid, "oldest_application": name, "oldest_age_s": age_s},
+        )
+
+
 async def _copy(
     pair: _Pair, publication: Publication, source: Catalog, target: Catalog, report: Report
 ) -> Lsn:
+    await _tell_who_is_waited_for(pair.source)
     created = await create_slot(
         pair.stream.connection, pair.slot, plugin=pair.settings.source.plugin, snapshot="export"
     )

@@ -78,3 +78,13 @@ def fetch_if_there(dsn: str, query: str) -> list[object]:
         return fetch(dsn, query)
     except psycopg.errors.UndefinedTable:
         return []
+
+
+def test_init_says_whom_it_waits_for(tiny: Pair) -> None:
+    """A slot waits for transactions that are writing already: the log names the oldest."""
+    with psycopg.connect(tiny.source_dsn, application_name="slow job") as writer:
+        writer.execute("insert into credit.account values (99, 'z')")
+        with spawn_cdc(tiny, "init") as command:
+            command.wait_for_log("slow job")
+            writer.commit()
+            assert command.process.wait(20) == 0, command.log()
