@@ -6,6 +6,7 @@ tried again); 78 an operator is needed. Results go to stdout, all else to stderr
 
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -79,6 +80,10 @@ def main() -> None:
         _fail(NeedsOperator(f"{ex.strerror or ex}: {ex.filename or 'no file'}"))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    except Exception as ex:  # noqa: BLE001  # the last place that can keep a value out of the log
+        typer.echo("".join(traceback.format_tb(ex.__traceback__)), err=True)
+        problem = f"a fault of cdc itself: {type(ex).__name__}"
+        _fail(NeedsOperator(problem, hint="please report it with the lines above"))
 
 
 def _unforeseen(error: psycopg.Error) -> CdcError:

@@ -178,9 +178,13 @@ select n.nspname as schema, c.relname as table, t.tgname as name
 
 
 @dataclass(slots=True)
-class _ColumnRow:
+class _TableRow:
     schema: str
     table: str
+
+
+@dataclass(slots=True)
+class _ColumnRow(_TableRow):
     name: str
     type: str
     type_oid: int
@@ -193,18 +197,14 @@ class _ColumnRow:
 
 
 @dataclass(slots=True)
-class _KeyRow:
-    schema: str
-    table: str
+class _KeyRow(_TableRow):
     primary_key: bool
     replica_identity: bool
     columns: list[str]
 
 
 @dataclass(slots=True)
-class _ForeignKeyRow:
-    schema: str
-    table: str
+class _ForeignKeyRow(_TableRow):
     name: str
     references_schema: str
     references_table: str
@@ -212,25 +212,32 @@ class _ForeignKeyRow:
 
 
 @dataclass(slots=True)
-class _TriggerRow:
-    schema: str
-    table: str
+class _TriggerRow(_TableRow):
     name: str
 
 
 _R = TypeVar("_R")
+_T = TypeVar("_T", bound=_TableRow)
 
 
 async def load_catalog(connection: Connection, schemas: Sequence[str]) -> Catalog:
-    """Read the tables of `schemas`, in five queries however many tables there are."""
+    """Read the tables of `schemas`, in five queries however many tables there are.
+
+    A table that is made between two of them is in the next catalog.
+    """
 
     async def rows(row_type: type[_R], query: LiteralString) -> list[_R]:
         cursor = connection.cursor(row_factory=class_row(row_type))
         return await (await cursor.execute(query, (list(schemas),))).fetchall()
 
     tables = {(row.schema, row.name): row for row in await rows(CatalogTable, _TABLES)}
-    for column in await rows(_ColumnRow, _COLUMNS):
-        tables[column.schema, column.table].columns += (
+
+    async def details(row_type: type[_T], query: LiteralString) -> list[tuple[CatalogTable, _T]]:
+        found = [(tables.get((r.schema, r.table)), r) for r in await rows(row_type, query)]
+        return [(table, row) for table, row in found if table is not None]
+
+    for table, column in await details(_ColumnRow, _COLUMNS):
+        table.columns += (
             Column(
                 name=column.name,
                 type=column.type,
@@ -243,24 +250,16 @@ async def load_catalog(connection: Connection, schemas: Sequence[str]) -> Catalo
                 exact_text=column.exact_text,
             ),
         )
-    for key in await rows(_KeyRow, _KEYS):
-        table = tables[key.schema, key.table]
+    for table, key in await details(_KeyRow, _KEYS):
         columns = tuple(key.columns)
         table.unique_keys += (columns,)
         if key.primary_key:
             table.primary_key = columns
         if key.replica_identity:
             table.identity_index = columns
-    for foreign in await rows(_ForeignKeyRow, _FOREIGN_KEYS):
-        tables[foreign.schema, foreign.table].foreign_keys += (
-            ForeignKey(
-                foreign.name,
-                (foreign.references_schema, foreign.references_table),
-                foreign.deferrable,
-            ),
-        )
-    for trigger in await rows(_TriggerRow, _TRIGGERS):
-        # Views have triggers too, and are no business of ours.
-        if (trigger.schema, trigger.table) in tables:
-            tables[trigger.schema, trigger.table].user_triggers += (trigger.name,)
+    for table, foreign in await details(_ForeignKeyRow, _FOREIGN_KEYS):
+        references = (foreign.references_schema, foreign.references_table)
+        table.foreign_keys += (ForeignKey(foreign.name, references, foreign.deferrable),)
+    for table, trigger in await details(_TriggerRow, _TRIGGERS):
+        table.user_triggers += (trigger.name,)
     return Catalog(tables)

@@ -1,9 +1,12 @@
 """Each bug that was found, as the smallest case that shows it. Never removed."""
 
+import threading
+
 import psycopg
 from psycopg import Connection
 
-from cdc.postgres.session import conninfo
+from cdc.postgres.catalog import load_catalog
+from cdc.postgres.session import connect, conninfo
 from tests.pair import Pair, same_rows
 from tests.process import run_cdc, spawn_cdc
 from tests.servers import on_every_version
@@ -234,3 +237,22 @@ def test_error_of_the_initial_copy_names_no_value(pair: Pair) -> None:
     assert result.returncode == 78
     assert "credit.t cannot be copied" in result.stderr
     assert not any(word in result.stderr for word in ("4711", "secret", "Traceback"))
+
+
+async def test_catalog_while_tables_are_made(pair: Pair) -> None:
+    """A table that is made between two of the catalog's queries is not an error."""
+    run_all(pair.target_dsn, "create schema credit")
+    done = threading.Event()
+
+    def migrate() -> None:
+        for n in range(60):
+            run_all(pair.target_dsn, f"create table credit.t{n} (id int primary key)")
+        done.set()
+
+    migration = threading.Thread(target=migrate)
+    migration.start()
+    async with await connect(pair.target_dsn) as target:
+        while not done.is_set():
+            catalog = await load_catalog(target, ["credit"])
+            assert all(table.columns for table in catalog.tables.values())
+    migration.join()
