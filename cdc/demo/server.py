@@ -185,7 +185,13 @@ class ServerGroup:
         data_dir = self._folder / f"server-{name}"
         run(["cp", "-R", self._folder / "template", data_dir], self._account)
         port = free_port()
-        ours = (("listen_addresses", HOST), ("port", str(port)), ("unix_socket_directories", ""))
+        ours = (
+            ("listen_addresses", HOST),
+            ("port", str(port)),
+            ("unix_socket_directories", ""),
+            # In files of the data directory: a server that is killed leaves nothing elsewhere.
+            ("dynamic_shared_memory_type", "mmap"),
+        )
         with (data_dir / "postgresql.conf").open("a") as conf:
             conf.writelines(
                 f"{setting} = {_quoted(value)}\n" for setting, value in (*ours, *settings)
