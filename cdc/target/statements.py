@@ -19,11 +19,10 @@ from functools import cached_property
 from itertools import count
 from operator import itemgetter
 
-from psycopg import sql
-
 from cdc.changes.relations import Key, Table
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import CatalogTable
+from cdc.postgres.names import quoted
 from cdc.postgres.types import holds
 from cdc.wire.copytext import encode_line
 from cdc.wire.messages import UNCHANGED, Row, Value
@@ -50,11 +49,6 @@ class Copy:
 
     sql: bytes
     lines: list[bytes]
-
-
-def quoted(*names: str) -> str:
-    """Return names as one quoted, qualified identifier."""
-    return sql.Identifier(*names).as_string(None)
 
 
 class TableStatements:

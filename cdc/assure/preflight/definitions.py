@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator
 
 from cdc.assure.preflight.facts import Facts
-from cdc.assure.preflight.findings import Finding, breaks, literal, quoted, warns
+from cdc.assure.preflight.findings import Finding, breaks, literal, warns
 from cdc.postgres.catalog import CatalogTable, Column
+from cdc.postgres.names import quoted
 from cdc.postgres.types import holds
 
 # From here on UPDATE and DELETE fail where a generated column is part of the replica identity.

@@ -46,11 +46,6 @@ def warns(side: Side, subject: str, problem: str, mend: str) -> Finding:
     return Finding(Severity.WARNS, side, subject, problem, mend)
 
 
-def quoted(*names: str) -> str:
-    """Return names as one quoted, qualified identifier."""
-    return sql.Identifier(*names).as_string(None)
-
-
 def literal(value: str) -> str:
     """Return a text as an SQL literal."""
     return sql.Literal(value).as_string(None)

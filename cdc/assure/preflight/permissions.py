@@ -7,8 +7,9 @@ may not set them aside (`session_replication_role` takes a superuser).
 from collections.abc import Iterator
 
 from cdc.assure.preflight.facts import Access, Facts, Intent, Server
-from cdc.assure.preflight.findings import Finding, Side, breaks, quoted, warns
+from cdc.assure.preflight.findings import Finding, Side, breaks, warns
 from cdc.postgres.catalog import CatalogTable
+from cdc.postgres.names import quoted
 from cdc.postgres.ordering import QualifiedName
 
 _WRITES = ("select", "insert", "update", "delete", "truncate")
