@@ -7,14 +7,15 @@ the environment: a misspelt limit must not be a limit that does not hold.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 import pydantic_settings
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from cdc.errors import SettingsError
@@ -79,6 +80,42 @@ class SnapshotSettings(_Section):
     workers: int = Field(4, ge=1, le=32, description="tables copied at once")
 
 
+class TableSettings(_Section):
+    """What the target keeps of one table's deletes and truncates."""
+
+    deletes: Literal["replicate", "soft", "ignore"] = Field(
+        "replicate",
+        description="`soft` marks the row as deleted instead, `ignore` leaves it as it is",
+    )
+    truncate: Literal["replicate", "ignore", "halt"] = Field(
+        "replicate", description="`ignore` leaves the rows, `halt` ends the daemon with 78"
+    )
+    deleted_at: str = Field(
+        "deleted_at",
+        min_length=1,
+        description="column of the target that `soft` sets, timestamp with time zone",
+    )
+
+
+QualifiedName: TypeAlias = tuple[str, str]
+
+_NAME = re.compile(r"""((?:"(?:[^"]|"")+"|[^".]+))\.((?:"(?:[^"]|"")+"|[^".]+))""")
+
+
+def parse_table_name(text: str) -> QualifiedName:
+    """Return schema and name of `credit.offers`, each quoted as in SQL where it has to be."""
+    match = _NAME.fullmatch(text)
+    if match is None:
+        raise ValueError("write it as schema.table, a part with a dot or quotes in double quotes")
+    schema, name = (
+        part[1:-1].replace('""', '"') if part.startswith('"') else part for part in match.groups()
+    )
+    return schema, name
+
+
+TableName = Annotated[str, AfterValidator(lambda text: parse_table_name(text) and text)]
+
+
 class StateSettings(_Section):
     """What the daemon keeps on its own disk."""
 
@@ -103,6 +140,7 @@ class Settings(BaseSettings):
     apply: ApplySettings = ApplySettings()
     snapshot: SnapshotSettings = SnapshotSettings()
     state: StateSettings = StateSettings()
+    tables: dict[TableName, TableSettings] = {}
 
     @property
     def state_dir(self) -> Path:
@@ -124,6 +162,8 @@ class Setting:
     value: str
     origin: str
     """environment, credentials, the configuration file's path, or default."""
+    environment: str
+    """The variable that sets it; empty where only the file can."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -134,16 +174,24 @@ class LoadedSettings:
     origins: dict[str, str]
 
     def each(self) -> Iterator[Setting]:
-        """Yield every setting."""
+        """Yield every setting; of tables those that have any."""
         for section_name in type(self.settings).model_fields:
             section = getattr(self.settings, section_name)
-            for field in type(section).model_fields:
+            for field in type(section).model_fields if section_name != "tables" else ():
                 name = f"{section_name}.{field}"
                 value = getattr(section, field)
                 if name == "state.dir":
                     value = self.settings.state_dir
                 shown = "" if value is None else str(value)
-                yield Setting(name, shown, self.origins.get(name, "default"))
+                variable = f"CDC_{section_name}_{field}".upper()
+                yield Setting(name, shown, self.origins.get(name, "default"), variable)
+        for table, policy in self.settings.tables.items():
+            for field in TableSettings.model_fields:
+                given = field in policy.model_fields_set
+                origin = self.origins[f"tables.{table}"] if given else "default"
+                quote = "'" if '"' in table else '"'
+                name = f"tables.{quote}{table}{quote}.{field}"
+                yield Setting(name, getattr(policy, field), origin, "")
 
 
 _Values = dict[str, dict[str, object]]
@@ -219,7 +267,7 @@ def _read_credentials() -> _Values:
 
 
 def _read_environment() -> _Values:
-    sections = tuple(f"CDC_{name.upper()}_" for name in Settings.model_fields)
+    sections = tuple(f"CDC_{name.upper()}_" for name in Settings.model_fields if name != "tables")
     for name in os.environ:
         upper = name.upper()  # a section may be given in lower case too
         if upper.startswith("CDC_") and upper != _CONFIG and not upper.startswith(sections):

@@ -9,7 +9,7 @@ import functools
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +55,11 @@ class Pair:
     slot: str
     publication: str
     state_dir: Path
+
+    @property
+    def settings(self) -> Path:
+        """The file of settings that commands of this pair read, if the test writes one."""
+        return self.state_dir.parent / "cdc.toml"
 
 
 @contextmanager
@@ -125,10 +130,14 @@ def _drop_database(server: AnyServer, name: str) -> None:
         connection.execute(f"drop database if exists {name} with (force)")
 
 
-def same_rows(pair: Pair, schema: str = "credit") -> dict[str, int]:
-    """Assert that each table of the schema holds the same rows on both sides, and count them."""
+def same_rows(
+    pair: Pair, schema: str = "credit", *, tables: Container[str] | None = None
+) -> dict[str, int]:
+    """Assert that tables of the schema hold the same rows on both sides, and count them."""
     counts: dict[str, int] = {}
     for table, columns in _tables(pair.source_admin_dsn, schema).items():
+        if tables is not None and table not in tables:
+            continue
         # Named, so that the order in which a table got its columns does not matter; counted, so
         # that a row which came twice is a difference.
         statement = f'select row({columns})::text from "{schema}"."{table}"'

@@ -41,6 +41,8 @@ def environment(pair: Pair | None, changes: Mapping[str, str] | None = None) -> 
             "CDC_SOURCE_PUBLICATION": pair.publication,
             "CDC_STATE_DIR": str(pair.state_dir),
         }
+        if pair.settings.exists():
+            settings["CDC_CONFIG"] = str(pair.settings)
     return scrubbed_environment() | settings | dict(changes or {})
 
 

@@ -8,6 +8,7 @@ and no limits here: when a batch is taken is `sync.pipeline`'s.
 from dataclasses import dataclass, field
 
 from cdc.changes.fold import Fold, Step
+from cdc.changes.policy import retain
 from cdc.changes.relations import RelationCache, Table
 from cdc.errors import ProtocolError
 from cdc.lsn import INVALID, Lsn
@@ -69,6 +70,7 @@ class BatchBuilder:
         self._fold = Fold()
         self._continues = False
         self._open_lsn = INVALID
+        self._commit_time = 0
         self.in_transaction = False
 
     @property
@@ -102,11 +104,30 @@ class BatchBuilder:
         # The frequent ones first: a class pattern costs 40 ns.
         match message:
             case Insert():
-                self._fold.insert(self._changed(message.relation_id, message.new), message)
+                table = self._changed(message.relation_id, message.new)
+                if table.retains:
+                    self._retain(table, message)
+                else:
+                    self._fold.insert(table, message)
             case Update():
-                self._fold.update(self._changed(message.relation_id, message.new), message)
+                table = self._changed(message.relation_id, message.new)
+                if table.retains:
+                    self._retain(table, message)
+                else:
+                    self._fold.update(table, message)
             case Delete():
-                self._fold.delete(self._changed(message.relation_id, message.old), message)
+                table = self._changed(message.relation_id, message.old)
+                if table.retains:
+                    self._retain(table, message)
+                else:
+                    self._fold.delete(table, message)
+            case _:
+                self._frame(message)
+        self._batch.size += size
+
+    def _frame(self, message: Message) -> None:
+        """Take in what stands around the changes of rows."""
+        match message:
             case Begin():
                 self._begin(message)
             case Commit():
@@ -118,13 +139,13 @@ class BatchBuilder:
                 self._truncate(message)
             case Origin() | Type() | LogicalMessage():
                 pass  # nothing of these reaches the target
-        self._batch.size += size
 
     def _begin(self, message: Begin) -> None:
         if self.in_transaction:
             raise ProtocolError("a Commit", "Begin inside a transaction", 0)
         self.in_transaction = True
         self._open_lsn = message.final_lsn
+        self._commit_time = message.commit_time
 
     def _commit(self, message: Commit) -> None:
         if not self.in_transaction:
@@ -143,12 +164,22 @@ class BatchBuilder:
     def _truncate(self, message: Truncate) -> None:
         tables = tuple(self._table(relation_id) for relation_id in message.relation_ids)
         self._batch.changes += 1
-        self._fold.truncate(tables, restart_identity=message.restart_identity)
+        tables = tuple(table for table in tables if table.policy.truncate != "ignore")
+        if tables:
+            self._fold.truncate(tables, restart_identity=message.restart_identity)
+
+    def _retain(self, table: Table, message: Insert | Update | Delete) -> None:
+        match retain(message, table.policy, table.key, self._commit_time):
+            case Insert() as kept:
+                self._fold.insert(table, kept)
+            case Update() as kept:
+                self._fold.update(table, kept)
 
     def _changed(self, relation_id: int, row: Row) -> Table:
         table = self._table(relation_id)
-        if len(row) != len(table.columns):
-            raise ProtocolError(f"{len(table.columns)} values for {table}", f"{len(row)} values", 0)
+        width = len(table.relation.columns)
+        if len(row) != width:
+            raise ProtocolError(f"{width} values for {table}", f"{len(row)} values", 0)
         self._batch.changes += 1
         return table
 

@@ -121,7 +121,8 @@ class Fold:
             # Delete and insert again: the target still has the row, so all of it is overwritten.
             del changes.deletes[key]
             changes.updates[key] = message.new
-        elif key in changes.updates:
+        elif key in changes.updates or (table.retains and table.key):
+            # Also where a row that the source has deleted may be on the target still.
             changes.updates[key] = message.new
         else:
             changes.inserts[key] = message.new

@@ -3,6 +3,8 @@
 A Relation message flags the columns of the replica identity. Under REPLICA IDENTITY FULL it flags
 every column, so that the primary key must come from a catalog (`primary_keys`). A relation may have
 no key at all: then its rows are told apart by all their values, or are only ever inserted.
+
+On the target a table may have a column more than on the wire, by its policy (`changes.policy`).
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +12,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TypeAlias
 
-from cdc.wire.messages import Relation, Row, Value
+from cdc.changes.policy import REPLICATE, Policy
+from cdc.wire.messages import Column, Relation, Row, Value
 
 Key: TypeAlias = Value | Row
 """The key's value, or a tuple of them where the key has several columns."""
@@ -23,10 +26,20 @@ class Table:
     """A relation as the stream describes it, and what identifies its rows. One object a shape."""
 
     relation: Relation
+    """As it is on the wire."""
     columns: tuple[str, ...]
+    """Names, as rows have them after the policy."""
     key: tuple[int, ...]
     """Positions of the key's columns; empty where only all values together identify a row."""
     key_of: Callable[[Row], Key]
+    policy: Policy
+    retains: bool
+    """`policy.retains`, which is asked for each change."""
+
+    @property
+    def described(self) -> tuple[Column, ...]:
+        """The columns, as rows have them after the policy."""
+        return self.relation.columns + self.policy.added
 
     @property
     def name(self) -> QualifiedName:
@@ -46,7 +59,11 @@ class Table:
         return f"{self.relation.schema}.{self.relation.name}"
 
 
-def identify(relation: Relation, primary_keys: Mapping[QualifiedName, tuple[str, ...]]) -> Table:
+def identify(
+    relation: Relation,
+    primary_keys: Mapping[QualifiedName, tuple[str, ...]],
+    policy: Policy = REPLICATE,
+) -> Table:
     """Return the table behind a Relation message."""
     columns = tuple(column.name for column in relation.columns)
     if relation.replica_identity == "f":
@@ -56,7 +73,9 @@ def identify(relation: Relation, primary_keys: Mapping[QualifiedName, tuple[str,
             key = ()
     else:
         key = tuple(n for n, column in enumerate(relation.columns) if column.is_key)
-    return Table(relation, columns, key, itemgetter(*key) if key else _no_key)
+    columns += tuple(column.name for column in policy.added)
+    key_of = itemgetter(*key) if key else _no_key
+    return Table(relation, columns, key, key_of, policy, policy.retains)
 
 
 def _no_key(_row: Row) -> Key:
@@ -66,8 +85,13 @@ def _no_key(_row: Row) -> Key:
 class RelationCache:
     """The tables seen on the stream, by relation id."""
 
-    def __init__(self, primary_keys: Mapping[QualifiedName, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        primary_keys: Mapping[QualifiedName, tuple[str, ...]],
+        policies: Mapping[QualifiedName, Policy] | None = None,
+    ) -> None:
         self._primary_keys = primary_keys
+        self._policies = policies or {}
         self._tables: dict[int, Table] = {}
         self._ids: dict[QualifiedName, int] = {}
 
@@ -80,7 +104,8 @@ class RelationCache:
         known = self._tables.get(relation.relation_id)
         if known is not None and known.relation == relation:
             return False
-        table = identify(relation, self._primary_keys)
+        name = relation.schema, relation.name
+        table = identify(relation, self._primary_keys, self._policies.get(name, REPLICATE))
         named_before = table.name in self._ids
         self._tables[relation.relation_id] = table
         self._ids[table.name] = relation.relation_id

@@ -21,8 +21,5 @@ def show(
         return
     print_table(
         ("setting", "environment", "value", "from"),
-        [
-            (s.name, f"CDC_{s.name.replace('.', '_').upper()}", s.value or "none", s.origin)
-            for s in each
-        ],
+        [(s.name, s.environment or "none", s.value or "none", s.origin) for s in each],
     )

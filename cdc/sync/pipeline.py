@@ -19,10 +19,11 @@ import logging
 from dataclasses import dataclass
 
 from cdc.changes.batch import BatchBuilder
-from cdc.changes.relations import RelationCache
+from cdc.changes.policy import Policy
+from cdc.changes.relations import QualifiedName, RelationCache
 from cdc.lsn import Lsn
 from cdc.progress import Progress
-from cdc.settings import Settings
+from cdc.settings import Settings, parse_table_name
 from cdc.source.stream import ReplicationStream
 from cdc.sync.applier import Applier
 from cdc.sync.feedback import Feedback
@@ -49,6 +50,14 @@ class Limits:
     """None: as long as it takes."""
 
 
+def policies(settings: Settings) -> dict[QualifiedName, Policy]:
+    """Return what the settings say of single tables, by name."""
+    return {
+        parse_table_name(name): Policy(table.deletes, table.truncate, table.deleted_at)
+        for name, table in settings.tables.items()
+    }
+
+
 class Pipeline:
     """One stream from one slot to one target."""
 
@@ -67,7 +76,8 @@ class Pipeline:
         self._until = limits.until
         self._max_rows = settings.apply.max_rows
         self._max_bytes = settings.apply.max_bytes
-        self._builder = BatchBuilder(RelationCache(target.primary_keys))
+        relations = RelationCache(target.primary_keys, policies(settings))
+        self._builder = BatchBuilder(relations)
         self._feedback = Feedback(stream, progress, idle_file)
         self._applier = Applier(
             target,

@@ -95,7 +95,14 @@ class Planner:
         return statements
 
     def truncation(self, step: Truncation) -> Execute:
-        """Return the statement that empties tables."""
+        """Return the statement that empties tables; raise ChangeRefused where none may be."""
+        for table in step.tables:
+            if table.policy.truncate == "halt":
+                raise ChangeRefused(
+                    f"the source truncated {table}, and its setting truncate is halt",
+                    hint=f"""to go on, set truncate = "replicate" (or "ignore") in the section"""
+                    f""" tables."{table}" of cdc.toml, and start again""",
+                )
         tables = tuple(self._target(table) for table in step.tables)
         return truncate(tables, restart_identity=step.restart_identity)
 

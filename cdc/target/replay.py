@@ -29,6 +29,8 @@ async def replay(
     for tables, action in changes:
         what = ", ".join(map(_described, tables))
         try:
+            if action.before is not None:
+                await cursor.execute(action.before.sql, action.before.parameters)
             await cursor.execute(action.sql, action.parameters, prepare=True)
             missing = action.rows is not None and cursor.rowcount != action.rows
             if missing and action.otherwise is not None:

@@ -50,6 +50,8 @@ async def run(connection: Connection, actions: list[Action]) -> None:
 
 async def _execute(cursor: AsyncRawCursor[tuple[object, ...]], action: Action) -> None:
     assert isinstance(action, Execute)
+    if action.before is not None:
+        await _execute(cursor, action.before)
     text = action.sql
     if action.rows is not None:
         text = b"with w as (%b returning 1) select cdc.expect(count(*), %d) from w" % (

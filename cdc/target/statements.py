@@ -41,6 +41,8 @@ class Execute:
     rows: int | None = None
     otherwise: "Execute | None" = None
     """What to run where it meets no row; None: that is an error."""
+    before: "Execute | None" = None
+    """What has to be run first."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -60,6 +62,12 @@ class TableStatements:
         # table must not find it.
         self._mark = f" /* {number} */"
         columns = {column.name: column for column in target.columns}
+        if len(set(table.columns)) < len(table.columns):
+            raise ChangeRefused(
+                f"{table}: the source has a column {table.policy.marker} of its own, and soft"
+                " deletes cannot set it",
+                hint=f"""name another in section tables."{table}" of cdc.toml: deleted_at = "…\"""",
+            )
         missing = [name for name in table.columns if name not in columns]
         if missing:
             raise ChangeRefused(
@@ -87,7 +95,7 @@ class TableStatements:
                 " not prepared for a copy",
                 hint="let the target's role own the table: the daemon then prepares it",
             )
-        for column in table.relation.columns:
+        for column in table.described:
             other = columns[column.name]
             held = holds(
                 other.type_oid,
@@ -102,6 +110,7 @@ class TableStatements:
                     hint="alter it to the source's type (`cdc check` shows it), then start again",
                 )
         self._settable = tuple(n for n in self._written if n not in table.key)
+        self._marker = tuple(range(len(table.relation.columns), len(table.columns)))
         self.project = _projection(self._written, len(table.columns))
 
     def _column(self, position: int) -> str:
@@ -196,7 +205,24 @@ class TableStatements:
             values += self.table.key_values(each)
         text = f"update {self._name} t set {sets} where {' or '.join(matches)}{self._mark}"
         whole = None if UNCHANGED in row else self.upsert_row(row)
-        return Execute(text.encode(), values, rows=1, otherwise=whole)
+        before = self._make_way(*keys) if self.table.retains and len(keys) > 1 else None
+        return Execute(text.encode(), values, self._expect(mask, 1), whole, before)
+
+    def _expect(self, mask: Mask, rows: int) -> int | None:
+        """Return how many rows a patch has to meet: a soft delete may come too late, as any may."""
+        return None if mask and mask == self._marker else rows
+
+    def _make_way(self, old: Key, new: Key) -> Execute:
+        """Delete the row that has a key which another row takes over: one that was retained.
+
+        Unless it is that very row, which ON UPDATE CASCADE has moved already: none has the old key.
+        """
+        matches, there = self._matches_from(1), self._matches_from(len(self.table.key) + 1)
+        text = (
+            f"delete from {self._name} t where {matches}"
+            f" and exists (select from {self._name} t where {there}){self._mark}"
+        )
+        return Execute(text.encode(), self.table.key_values(new) + self.table.key_values(old))
 
     def mask(self, row: Row) -> Mask:
         """Return the positions of the columns that a patch with this row sets."""
@@ -260,7 +286,7 @@ class TableStatements:
         return Execute(
             f"update {self._name} t set {sets} from {self._stage} s"
             f" where s.{quoted(_OP)} = {op} and {matches}".encode(),
-            rows=rows,
+            rows=self._expect(mask, rows),
         )
 
     def delete_stage(self, op: int) -> Execute:

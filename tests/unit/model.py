@@ -238,26 +238,26 @@ class ModelTarget:
     """Rows by table and key; a column that nobody has set is NULL."""
 
     def __init__(self, state: State) -> None:
-        self._rows = {
+        self.rows = {
             name: {key: dict(row) for key, row in rows.items()} for name, rows in state.items()
         }
 
     def insert(self, table: Table, row: Row) -> None:
         """Add a row; COPY would stop at a key that is there."""
         key = table.key_values(table.key_of(row))
-        assert key not in self._rows[table.name], "an inserted key is there already"
+        assert key not in self.rows[table.name], "an inserted key is there already"
         self.write(table, row)
 
     def write(self, table: Table, row: Row) -> None:
         """Set a whole row, whether or not it is there."""
         assert UNCHANGED not in row, "a row that is not whole"
         key = table.key_values(table.key_of(row))
-        found = self._rows[table.name].setdefault(key, {})
+        found = self.rows[table.name].setdefault(key, {})
         found.update(zip(table.columns, row, strict=True))
 
     def patch(self, table: Table, key: Row, row: Row) -> None:
         """Set the values that `row` has on the row that has to be there, a new key too."""
-        rows = self._rows[table.name]
+        rows = self.rows[table.name]
         assert key in rows, "a patched row is not there"
         found = rows.pop(key)
         pairs = zip(table.columns, row, strict=True)
@@ -268,18 +268,18 @@ class ModelTarget:
 
     def delete(self, table: Table, key: Row) -> None:
         """Delete a row if it is there."""
-        self._rows[table.name].pop(key, None)
+        self.rows[table.name].pop(key, None)
 
     def truncate(self, table: Table) -> None:
         """Delete all rows."""
-        self._rows[table.name].clear()
+        self.rows[table.name].clear()
 
     def holds(self, state: State) -> bool:
         """Tell whether the rows are those of the source, columns that it has alone."""
-        return self._rows.keys() == state.keys() and all(
-            self._rows[name].keys() == rows.keys()
+        return self.rows.keys() == state.keys() and all(
+            self.rows[name].keys() == rows.keys()
             and all(
-                value == self._rows[name][key].get(column)
+                value == self.rows[name][key].get(column)
                 for key, row in rows.items()
                 for column, value in row.items()
             )

@@ -1,6 +1,6 @@
 """The README's table of settings is the settings."""
 
-from cdc.settings import Settings
+from cdc.settings import Settings, TableSettings
 from tests.servers import CHECKOUT
 
 
@@ -16,9 +16,11 @@ def settings_table() -> list[str]:
     lines = []
     for section_name, section in Settings.model_fields.items():
         assert section.annotation is not None
-        for name, field in section.annotation.model_fields.items():
-            setting = f"{section_name}.{name}"
-            variable = f"CDC_{section_name}_{name}".upper()
+        of_tables = section_name == "tables"
+        model = TableSettings if of_tables else section.annotation
+        for name, field in model.model_fields.items():
+            setting = f'tables."credit.x".{name}' if of_tables else f"{section_name}.{name}"
+            variable = "" if of_tables else f"CDC_{section_name}_{name}".upper()
             default = "" if field.default is None else f"`{field.default}`"
             lines.append(f"| {setting} | {variable} | {default} | {field.description} |")
     return lines

@@ -53,7 +53,9 @@ def test_a_file_sets_by_section(tmp_path: Path) -> None:
     loaded = load_settings(file)
     assert loaded.settings.source.schemas == ["a", "b"]
     assert loaded.settings.apply.max_rows == 7
-    assert shown(loaded, "apply.max_rows") == Setting("apply.max_rows", "7", str(file))
+    assert shown(loaded, "apply.max_rows") == Setting(
+        "apply.max_rows", "7", str(file), "CDC_APPLY_MAX_ROWS"
+    )
     assert shown(loaded, "apply.max_bytes").origin == "default"
 
 
@@ -118,7 +120,9 @@ def test_the_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CDC_STATE_DIR", str(tmp_path))
     loaded = load_settings()
     assert loaded.settings.state_dir == tmp_path
-    assert shown(loaded, "state.dir") == Setting("state.dir", str(tmp_path), "environment")
+    assert shown(loaded, "state.dir") == Setting(
+        "state.dir", str(tmp_path), "environment", "CDC_STATE_DIR"
+    )
 
 
 # What is wrong

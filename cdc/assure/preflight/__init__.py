@@ -15,14 +15,20 @@ from urllib.parse import quote, urlencode
 
 from psycopg.conninfo import conninfo_to_dict
 
-from cdc.assure.preflight import definitions, permissions, publishing, streaming
+from cdc.assure.preflight import definitions, permissions, policies, publishing, streaming
 from cdc.assure.preflight.facts import Facts, Intent
 from cdc.assure.preflight.findings import Finding, breaks
 from cdc.assure.preflight.loading import load_source, load_target
 from cdc.postgres.session import Connection, Side, connect, conninfo, endpoint
 from cdc.settings import Settings
 
-_CHECKS = (*streaming.CHECKS, *publishing.CHECKS, *definitions.CHECKS, *permissions.CHECKS)
+_CHECKS = (
+    *streaming.CHECKS,
+    *publishing.CHECKS,
+    *definitions.CHECKS,
+    *policies.CHECKS,
+    *permissions.CHECKS,
+)
 
 _NAME = "cdc check"
 

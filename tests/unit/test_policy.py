@@ -1,0 +1,134 @@
+"""Tables that keep deleted rows: the fold leaves what the messages would, one by one."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cdc.changes.batch import BatchBuilder
+from cdc.changes.fold import Segment
+from cdc.changes.policy import Policy, retain
+from cdc.changes.relations import QualifiedName, RelationCache, Table, identify
+from cdc.wire.messages import UNCHANGED, Begin, Delete, Insert, Message, Relation, Row, Update
+from tests.unit.model import KEYS, ModelSource, ModelTarget, Operation, State
+from tests.unit.shapes import relation
+from tests.unit.test_fold import ORDERS, apply, histories, present
+
+MARKER = "deleted_at"
+
+
+class RetainingTarget(ModelTarget):
+    """Rows that may be there though the source has deleted them."""
+
+    def patch(self, table: Table, key: Row, row: Row) -> None:
+        """As on the real target: a row that is in the way of another's new key goes."""
+        new_key = table.key_values(table.key_of(row))
+        if new_key != key and key in self.rows[table.name]:
+            self.rows[table.name].pop(new_key, None)
+        super().patch(table, key, row)
+
+
+class Reference:
+    """What each single message of the source does to rows that are kept."""
+
+    def __init__(self, state: State, policy: Policy) -> None:
+        self.state = {
+            name: {key: dict(row) for key, row in rows.items()} for name, rows in state.items()
+        }
+        self._policy = policy
+        self._relations: dict[int, Relation] = {}
+        self._times = 0
+
+    def take(self, message: Message) -> None:
+        """Do what a message says."""
+        match message:
+            case Relation():
+                self._relations[message.relation_id] = message
+            case Begin():
+                self._times += 1
+            case Insert(relation_id, new):
+                self._write(relation_id, new, new)
+            case Update(relation_id, old, _, new):
+                self._write(relation_id, old or new, new)
+            case Delete(relation_id, old):
+                rows, table = self._find(relation_id)
+                if self._policy.deletes == "soft":
+                    rows[table.key_values(table.key_of(old))][MARKER] = b"marked"
+
+    def _find(self, relation_id: int) -> tuple[dict[Row, dict[str, bytes | None]], Table]:
+        table = identify(self._relations[relation_id], KEYS)
+        return self.state[table.name], table
+
+    def _write(self, relation_id: int, old: Row, new: Row) -> None:
+        rows, table = self._find(relation_id)
+        row = rows.pop(table.key_values(table.key_of(old)), {})
+        pairs = zip(table.columns, new, strict=True)
+        row.update({name: value for name, value in pairs if value is not UNCHANGED})
+        row[MARKER] = None
+        rows[table.key_values(table.key_of(new))] = row
+
+
+@given(present, histories, st.sampled_from(["soft", "ignore"]))
+@settings(max_examples=settings().max_examples * 8)
+def test_fold_then_apply_keeps_what_the_messages_keep(
+    present: list[set[int]], operations: list[Operation], deletes: Literal["soft", "ignore"]
+) -> None:
+    """Deletes of any sequence, in any batches: marked or left, revived by what takes their key."""
+    policy = Policy(deletes, truncate="ignore", marker=MARKER)
+    policies: dict[QualifiedName, Policy] = dict.fromkeys(KEYS, policy)
+    source = ModelSource(present)
+    builder = BatchBuilder(RelationCache(KEYS, policies))
+    reference = Reference(source.state, policy)
+    targets = [(order, RetainingTarget(source.state)) for order in ORDERS]
+    for operation in (*operations, None):
+        for message in source.run(operation) if operation else source.commit():
+            reference.take(message)
+            builder.add(message, 1)
+        if operation is None or operation.kind == "take":
+            batch = builder.take()
+            for order, target in targets:
+                apply(target, batch, order)
+                expect(target, reference.state, order)
+
+
+def expect(
+    target: RetainingTarget,
+    state: State,
+    order: Callable[[ModelTarget, Segment], None],
+) -> None:
+    """Assert that a target holds what is to be kept; of marks, that they are there."""
+    held: State = {
+        name: {
+            key: {n: b"marked" if n == MARKER and v else v for n, v in row.items()}
+            for key, row in rows.items()
+        }
+        for name, rows in target.rows.items()
+    }
+    assert ModelTarget(held).holds(state), order.__name__
+
+
+SOFT = Policy("soft")
+
+
+@pytest.mark.parametrize(
+    ("commit_time", "text"),
+    [
+        (0, b"J2451545 00:00:00.000000+00"),
+        (-1, b"J2451544 23:59:59.999999+00"),
+        (86_400_000_000 + 3_723_000_004, b"J2451546 01:02:03.000004+00"),
+    ],
+)
+def test_a_soft_delete_holds_the_time_of_the_commit(commit_time: int, text: bytes) -> None:
+    """As a Julian date, before 2000 too; of the row it sets nothing else."""
+    marked = retain(Delete(1, (b"7", None), False), SOFT, (0,), commit_time)
+    assert marked == Update(1, (b"7", None, None), False, (b"7", UNCHANGED, text))
+
+
+def test_a_marker_stands_behind_the_columns_of_the_source() -> None:
+    """Under its name, as a timestamp with time zone."""
+    table = identify(relation(1, "t", ["id", "note"]), {}, Policy("soft", marker="Gone"))
+    assert table.columns == ("id", "note", "Gone")
+    assert [column.type_oid for column in table.described] == [25, 25, 1184]
+    assert len(table.relation.columns) == 2
