@@ -72,7 +72,10 @@ class Daemon:
         self._turn: asyncio.Task[None] | None = None
         self._pipeline: Pipeline | None = None
         self._target = Target(
-            settings.target.require_dsn(), settings.source.schemas, settings.source.slot
+            settings.target.require_dsn(),
+            settings.source.schemas,
+            settings.source.slot,
+            quarantine=settings.apply.on_error == "quarantine",
         )
         self._limits = Limits(until.lsn, PATIENCE_S if until.asked else None)
         self._ready = False

@@ -73,6 +73,12 @@ class ApplySettings(_Section):
         16 << 20, ge=1 << 16, description="bytes received for a batch at most; bounds the memory"
     )
 
+    on_error: Literal["halt", "quarantine"] = Field(
+        "halt",
+        description="what is done about a change that the target refuses: the daemon ends with 78,"
+        " or the change waits in `cdc.quarantine` while others go on",
+    )
+
 
 class SnapshotSettings(_Section):
     """The initial copy."""

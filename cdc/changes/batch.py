@@ -163,9 +163,9 @@ class BatchBuilder:
 
     def _truncate(self, message: Truncate) -> None:
         tables = tuple(self._table(relation_id) for relation_id in message.relation_ids)
-        self._batch.changes += 1
         tables = tuple(table for table in tables if table.policy.truncate != "ignore")
         if tables:
+            self._batch.changes += 1
             self._fold.truncate(tables, restart_identity=message.restart_identity)
 
     def _retain(self, table: Table, message: Insert | Update | Delete) -> None:
@@ -174,6 +174,8 @@ class BatchBuilder:
                 self._fold.insert(table, kept)
             case Update() as kept:
                 self._fold.update(table, kept)
+            case None:
+                self._batch.changes -= 1
 
     def _changed(self, relation_id: int, row: Row) -> Table:
         table = self._table(relation_id)

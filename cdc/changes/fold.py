@@ -67,6 +67,11 @@ class Truncation:
     tables: tuple[Table, ...]
     restart_identity: bool
 
+    @property
+    def forbidden(self) -> bool:
+        """The operator wants to be asked first."""
+        return any(table.policy.truncate == "halt" for table in self.tables)
+
 
 Step: TypeAlias = Segment | KeyChange | WholeRowChange | Truncation
 
@@ -110,7 +115,7 @@ class Fold:
 
     def truncate(self, tables: tuple[Table, ...], *, restart_identity: bool) -> None:
         """Empty tables."""
-        self._step(Truncation(tables, restart_identity))
+        self.step(Truncation(tables, restart_identity))
 
     def insert(self, table: Table, message: Insert) -> None:
         """Add a row."""
@@ -131,7 +136,7 @@ class Fold:
         """Change a row."""
         old_key, key, new = resolve(message, table)
         if not table.key:
-            self._step(WholeRowChange(table, _whole(message, table), new))
+            self.step(WholeRowChange(table, _whole(message, table), new))
             return
         changes = self._changes(table, message)
         if old_key != key:
@@ -147,7 +152,7 @@ class Fold:
     def delete(self, table: Table, message: Delete) -> None:
         """Take a row away."""
         if not table.key:
-            self._step(WholeRowChange(table, _whole(message, table), None))
+            self.step(WholeRowChange(table, _whole(message, table), None))
             return
         changes = self._changes(table, message)
         key = table.key_of(message.old)
@@ -171,9 +176,10 @@ class Fold:
         # A step of its own, so no longer a part of what the segment replays.
         assert self._segment is not None
         self._segment.messages.pop()
-        self._step(KeyChange(changes.table, old, new))
+        self.step(KeyChange(changes.table, old, new))
 
-    def _step(self, step: Step) -> None:
+    def step(self, step: Step) -> None:
+        """Put a step in its place, behind what has come so far."""
         self.steps.append(step)
         self._segment = None
 

@@ -74,8 +74,12 @@ def identify(
     else:
         key = tuple(n for n, column in enumerate(relation.columns) if column.is_key)
     columns += tuple(column.name for column in policy.added)
-    key_of = itemgetter(*key) if key else _no_key
-    return Table(relation, columns, key, key_of, policy, policy.retains)
+    return Table(relation, columns, key, key_getter(key), policy, policy.retains)
+
+
+def key_getter(positions: tuple[int, ...]) -> Callable[[Row], Key]:
+    """Return what takes the key out of a row."""
+    return itemgetter(*positions) if positions else _no_key
 
 
 def _no_key(_row: Row) -> Key:

@@ -29,6 +29,7 @@ from cdc.target.checkpoint import (
     SlotIdentity,
     add_bookkeeping,
     begin_snapshot,
+    bring_up_to_date,
     complete_snapshot,
     load_checkpoint,
 )
@@ -75,6 +76,7 @@ async def _initialize(pair: _Pair, *, snapshot: bool, report: Report) -> Checkpo
     checkpoint = await load_checkpoint(pair.target, pair.slot)
     if checkpoint is not None and checkpoint.lsn is not None:
         check_identity(checkpoint, pair.identity)
+        await bring_up_to_date(pair.target)
         return checkpoint
     source = await load_catalog(pair.source, pair.settings.source.schemas)
     target = await load_catalog(pair.target, pair.settings.source.schemas)

@@ -24,7 +24,7 @@ from cdc.postgres.ordering import Group, reference_graph
 from cdc.postgres.session import Connection, connect
 from cdc.source.publication import Publication, PublishedTable
 from cdc.sync.tasks import first_error
-from cdc.target.replay import refused_copy
+from cdc.target.refusal import refused_copy
 
 # Rows go on in blocks of about this many bytes: a write per row would cost more than the row.
 _BLOCK = 1 << 18

@@ -2,12 +2,14 @@
 
 `Target` owns the one session that writes. It promises: after `apply` returns, the batch is durable
 and so is its checkpoint; after it raises, neither is, or the connection was lost and `open` finds
-out by reading the checkpoint. A batch that the target refuses in its set-based form is replayed
-change by change in source order before anyone is told: first many in a round trip, then, if that
-fails too, one by one and each source transaction for itself, to name the change.
+out by reading the checkpoint. A batch is written in the first of three ways that the target takes:
 
-A large transaction comes in several batches. Its target transaction stays open between them, each
-part under a savepoint, and commits with the last one.
+    as a set      net changes, many rows a statement (`plan`)
+    in order      one statement a change, in source order, together
+    one by one    each source transaction for itself, its changes by halves (`replay`), to name the
+                  one that is refused: the end, or a case for the quarantine
+
+Changes of rows that wait in the quarantine go there as well, by the same transaction.
 
 It does not retry (`sync.pipeline` does), and it never asks the target anything between batches: a
 Neon compute that is left alone may sleep.
@@ -15,40 +17,41 @@ Neon compute that is left alone may sleep.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from itertools import islice
 
 import psycopg
-from psycopg import AsyncRawCursor
 from psycopg.pq import TransactionStatus
 
 from cdc.backoff import Verdict, described, judge
 from cdc.changes.batch import Batch, TransactionEnd
+from cdc.changes.change import Change
+from cdc.changes.fold import Truncation
+from cdc.changes.held import Held, Waiting, by_transaction, set_aside
+from cdc.changes.relations import QualifiedName
 from cdc.errors import ChangeRefused
-from cdc.lsn import Lsn, format_lsn
+from cdc.lsn import format_lsn
 from cdc.postgres.catalog import Catalog, load_catalog
-from cdc.postgres.ordering import QualifiedName
 from cdc.postgres.session import Connection
-from cdc.target.checkpoint import Checkpoint, advance, claim, fenced
-from cdc.target.plan import DEFER, Action, Plan, Planner, tables_of
-from cdc.target.replay import refusal, replay
+from cdc.target.checkpoint import Checkpoint, claim, fenced
+from cdc.target.plan import Action, Plan, Planner, tables_of
+from cdc.target.quarantine import STALE, load_held, wait
+from cdc.target.refusal import Refusal, refusal
+from cdc.target.replay import Replay, Unsettled
 from cdc.target.session import open_session, run
 from cdc.target.statements import Execute
 from cdc.target.tables import prepare_tables
+from cdc.target.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
 CANCEL_S = 1.0
 
-_BEGIN = Execute(b"begin")
-_SAVEPOINT = Execute(b"savepoint part")
-_COMMIT = Execute(b"commit")
-
 
 class Target:
     """The session that writes to the target, and the checkpoint that it holds."""
 
-    def __init__(self, dsn: str, schemas: Sequence[str], slot: str) -> None:
+    def __init__(
+        self, dsn: str, schemas: Sequence[str], slot: str, *, quarantine: bool = False
+    ) -> None:
         self._dsn = dsn
         self._schemas = schemas
         self._slot = slot
@@ -57,9 +60,9 @@ class Target:
         self._catalog = Catalog()
         self._checkpoint: Checkpoint | None = None
         self._certain = False
-        self._in_transaction = False
-        self._transactions = 0
-        self._changes = 0
+        self._transaction = Transaction()
+        self._quarantine = quarantine
+        self._held = Held()
 
     @property
     def connected(self) -> bool:
@@ -69,7 +72,7 @@ class Target:
     @property
     def in_transaction(self) -> bool:
         """A large transaction is open: what was applied of it is not committed."""
-        return self._in_transaction
+        return self._transaction.is_open
 
     @property
     def primary_keys(self) -> Mapping[QualifiedName, tuple[str, ...]]:
@@ -79,7 +82,7 @@ class Target:
     @property
     def settled(self) -> bool:
         """The session is not in the middle of anything."""
-        return self._certain and not self._in_transaction
+        return self._certain and not self._transaction.is_open
 
     @property
     def known_checkpoint(self) -> Checkpoint | None:
@@ -114,13 +117,13 @@ class Target:
         self._planner = Planner(self._catalog)
         epoch = None if self._checkpoint is None else self._checkpoint.epoch
         self._checkpoint = await claim(connection, self._slot, epoch)
+        self._held = await load_held(connection, self._slot)
         self._certain = True
 
     async def close(self) -> None:
         """End the session; what was not committed is gone, on the target as here."""
         connection, self._connection = self._connection, None
-        self._in_transaction = False
-        self._transactions = self._changes = 0
+        self._transaction.forget()
         if connection is not None:
             await connection.close()
 
@@ -142,20 +145,43 @@ class Target:
         Raises psycopg.Error or CdcError, and then `close` is all that helps.
         """
         await self.open()
-        plan = await self._plan(batch)
+        assert self._connection is not None
+        while True:
+            try:
+                replayed = await self._apply(batch)
+            except psycopg.Error as ex:
+                if ex.sqlstate != STALE:
+                    raise
+                # Somebody has emptied the quarantine, so that less has to wait.
+                await self._undo(ex, batch)
+                self._held = await load_held(self._connection, self._slot)
+            else:
+                self._certain = True
+                return replayed
+
+    async def _apply(self, batch: Batch) -> bool:
         assert self._planner is not None
-        # Until the target has answered, nobody here knows whether it has committed.
-        self._certain = False
-        replayed = plan is None or not await self._try(plan, batch)
+        held, waiting, rest = self._held, list[Waiting](), batch
+        if self._held.concerns(batch.steps):
+            held = self._held.copy()
+            parts = set_aside(batch, held)
+            if parts is None:
+                await self._replay(batch)
+                return True
+            rest, waiting = parts
+        plan = await self._plan(rest)
+        replayed = plan is None or not await self._try(plan, rest, waiting)
         if replayed:
             # Unique values that swapped owners, say: in source order each change stands alone.
-            plan = Plan(actions=list(self._planner.in_source_order(batch)))
-            if not await self._try(plan, batch):
-                await self._replay(batch, self._planner)
-        self._certain = True
+            plan = await self._plan_in_order(rest)
+            if plan is None or not await self._try(plan, rest, waiting):
+                await self._replay(batch)
+                return True
+        self._held = held
         return replayed
 
     async def _plan(self, batch: Batch) -> Plan | None:
+        """Return how to write a batch as a set; None where it has to be replayed."""
         assert self._planner is not None
         try:
             return self._planner.plan(batch.steps)
@@ -165,8 +191,17 @@ class Target:
         try:
             return self._planner.plan(batch.steps)
         except ChangeRefused as ex:
+            if self._quarantine:
+                return None
             at = format_lsn(batch.end_lsn or batch.open_lsn)
             raise ChangeRefused(f"{ex.message} (in the changes up to {at})", hint=ex.hint) from ex
+
+    async def _plan_in_order(self, batch: Batch) -> Plan | None:
+        assert self._planner is not None
+        try:
+            return Plan(actions=list(self._planner.in_source_order(batch)))
+        except ChangeRefused:
+            return None
 
     async def _reload(self, batch: Batch) -> None:
         """Read the catalog again, and make the batch's tables take rows as they are."""
@@ -179,10 +214,10 @@ class Target:
         self._catalog = found
         self._planner = Planner(found)
 
-    async def _try(self, plan: Plan, batch: Batch) -> bool:
+    async def _try(self, plan: Plan, batch: Batch, waiting: list[Waiting]) -> bool:
         """Write a plan; take it back and return False if the target refuses a statement of it."""
         try:
-            await self._write(plan, batch)
+            await self._write(plan, batch, waiting)
         except psycopg.Error as ex:
             self._raise_if_fenced(ex)
             if judge(ex) is not Verdict.REPLAY:
@@ -192,11 +227,12 @@ class Target:
             return False
         return True
 
-    async def _write(self, plan: Plan, batch: Batch) -> None:
+    async def _write(self, plan: Plan, batch: Batch, waiting: list[Waiting]) -> None:
         actions = self._begin(part=not batch.final)
+        actions += [wait(self._slot, one) for one in waiting]
         for statements, copy in plan.stages:
             actions.append(Execute(statements.create_stage))
-            if self._in_transaction:
+            if self._transaction.is_open:
                 actions.append(Execute(statements.clear_stage))
             actions.append(copy)
         actions += plan.actions
@@ -208,7 +244,7 @@ class Target:
     async def _undo(self, error: psycopg.Error, batch: Batch) -> None:
         """Take back what this batch wrote: all of the transaction, or its last part."""
         assert self._connection is not None
-        if not self._in_transaction:
+        if not self._transaction.is_open:
             await self._connection.execute(b"rollback")
         elif self._connection.info.transaction_status is TransactionStatus.IDLE:
             # A deferred constraint spoke at the COMMIT, and took the parts before with it.
@@ -216,30 +252,61 @@ class Target:
         else:
             await self._connection.execute(b"rollback to savepoint part")
 
-    async def _replay(self, batch: Batch, planner: Planner) -> None:
+    async def _replay(self, batch: Batch) -> None:
         """Apply a batch change by change: each source transaction as one of the target.
 
         So a refused change leaves those before it applied, and constraints are checked when the
         source checked them. A part of a large transaction stays in the one that is open.
         """
-        assert self._connection is not None
-        cursor = AsyncRawCursor(self._connection)
-        changes = planner.changes(batch.steps)
-        if self._in_transaction or not batch.final:
+        self._certain = False
+        if self._transaction.is_open or not batch.final:
+            held = self._held.copy()
             await self._run(self._begin(part=True))
-            await replay(cursor, changes, batch.open_lsn)
+            for end, changes in by_transaction(batch):
+                lsn = batch.open_lsn if end is None else end.lsn
+                await self._replaying(held, {}).run(changes, lsn)
             if batch.final:
                 await self._commit(batch.transactions[-1], len(batch.transactions), batch.changes)
+            self._held = held
             self._note(batch)
             return
-        done = 0
-        for end in batch.transactions:
-            if end.changes > done or end is batch.transactions[-1]:
-                await self._run(self._begin(part=False))
-                await replay(cursor, islice(changes, end.changes - done), end.lsn)
-                await self._commit(end, 1, end.changes - done)
-                self._note_commit(end.lsn, 1, end.changes - done)
-            done = end.changes
+        for end, changes in by_transaction(batch):
+            if end is not None and (changes or end is batch.transactions[-1]):
+                await self._replay_transaction(end, changes)
+
+    async def _replay_transaction(
+        self, end: TransactionEnd, changes: list[Change | Truncation]
+    ) -> None:
+        assert self._connection is not None
+        suspects: dict[QualifiedName, Refusal] = {}
+        while True:
+            held = self._held.copy()
+            await self._run(self._begin(part=False))
+            replay = self._replaying(held, suspects)
+            try:
+                await replay.run(changes, end.lsn)
+                if self._quarantine:
+                    await replay.check()
+                await self._commit(end, 1, len(changes))
+            except Unsettled as ex:
+                await self._connection.execute(b"rollback")
+                suspects |= ex.suspects(changes, suspects)
+            else:
+                break
+        self._held = held
+        self._checkpoint = self._transaction.committed(self.checkpoint, end.lsn, 1, len(changes))
+
+    def _replaying(self, held: Held, suspects: dict[QualifiedName, Refusal]) -> Replay:
+        assert self._connection is not None
+        assert self._planner is not None
+        return Replay(
+            self._connection,
+            self._planner,
+            self._slot,
+            held,
+            quarantine=self._quarantine,
+            suspects=suspects,
+        )
 
     async def _commit(self, end: TransactionEnd, transactions: int, changes: int) -> None:
         try:
@@ -251,42 +318,22 @@ class Target:
             raise
 
     def _begin(self, *, part: bool) -> list[Action]:
-        actions: list[Action] = []
-        if not self._in_transaction:
-            actions.append(_BEGIN)
-            if self._planner is not None and self._planner.deferrable:
-                actions.append(DEFER)
-        if self._in_transaction or part:
-            actions.append(_SAVEPOINT)
-        return actions
+        # Until the target has answered, nobody here knows whether it has committed.
+        self._certain = False
+        deferrable = self._planner is not None and self._planner.deferrable
+        return self._transaction.begin(part=part, deferrable=deferrable)
 
     def _end(self, end: TransactionEnd, transactions: int, changes: int) -> list[Action]:
-        move = advance(
-            self.checkpoint,
-            end.lsn,
-            commit_time=end.commit_time,
-            transactions=self._transactions + transactions,
-            changes=self._changes + changes,
-        )
-        return [move, _COMMIT]
+        return self._transaction.end(self.checkpoint, end, transactions, changes)
 
     def _note(self, batch: Batch) -> None:
         """Keep count of what was committed, or of what the open transaction holds."""
-        self._in_transaction = not batch.final
-        if batch.final:
-            self._note_commit(batch.end_lsn, len(batch.transactions), batch.changes)
-        else:
-            self._transactions += len(batch.transactions)
-            self._changes += batch.changes
-
-    def _note_commit(self, lsn: Lsn, transactions: int, changes: int) -> None:
-        self._checkpoint = replace(
-            self.checkpoint,
-            lsn=lsn,
-            transactions=self.checkpoint.transactions + self._transactions + transactions,
-            changes=self.checkpoint.changes + self._changes + changes,
+        if not batch.final:
+            self._transaction.keep(batch)
+            return
+        self._checkpoint = self._transaction.committed(
+            self.checkpoint, batch.end_lsn, len(batch.transactions), batch.changes
         )
-        self._transactions = self._changes = 0
 
     def _raise_if_fenced(self, error: psycopg.Error) -> None:
         if error.sqlstate == "CD001":

@@ -65,6 +65,14 @@ async def add_bookkeeping(connection: Connection) -> None:
     await connection.execute(read_sql("target/001_add_bookkeeping.sql"))
 
 
+async def bring_up_to_date(connection: Connection) -> None:
+    """Add what an older version of this program has not created; writes nothing else."""
+    cursor = await connection.execute("select to_regclass('cdc.quarantine') is null")
+    row = await cursor.fetchone()
+    if row is not None and row[0]:
+        await add_bookkeeping(connection)
+
+
 async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | None:
     """Return the slot's checkpoint; None where there is none, or no bookkeeping at all."""
     cursor = connection.cursor(row_factory=class_row(_Row))

@@ -19,6 +19,7 @@ from itertools import count, islice
 from typing import TypeAlias
 
 from cdc.changes.batch import Batch
+from cdc.changes.change import Change, each_change
 from cdc.changes.fold import (
     KeyChange,
     Segment,
@@ -26,7 +27,6 @@ from cdc.changes.fold import (
     TableChanges,
     Truncation,
     WholeRowChange,
-    resolve,
 )
 from cdc.changes.relations import QualifiedName, Table
 from cdc.errors import ChangeRefused
@@ -34,7 +34,7 @@ from cdc.postgres.catalog import Catalog, CatalogTable
 from cdc.postgres.ordering import reference_order
 from cdc.target.statements import Copy, Execute, Mask, TableStatements, truncate
 from cdc.wire.copytext import encode_line
-from cdc.wire.messages import UNCHANGED, Delete, Insert, Relation, Row, Update
+from cdc.wire.messages import UNCHANGED, Relation, Row
 
 Action: TypeAlias = Execute | Copy
 
@@ -96,13 +96,13 @@ class Planner:
 
     def truncation(self, step: Truncation) -> Execute:
         """Return the statement that empties tables; raise ChangeRefused where none may be."""
-        for table in step.tables:
-            if table.policy.truncate == "halt":
-                raise ChangeRefused(
-                    f"the source truncated {table}, and its setting truncate is halt",
-                    hint=f"""to go on, set truncate = "replicate" (or "ignore") in the section"""
-                    f""" tables."{table}" of cdc.toml, and start again""",
-                )
+        if step.forbidden:
+            table = next(table for table in step.tables if table.policy.truncate == "halt")
+            raise ChangeRefused(
+                f"the source truncated {table}, and its setting truncate is halt",
+                hint=f"""to go on, set truncate = "replicate" (or "ignore") in the section"""
+                f""" tables."{table}" of cdc.toml, and start again""",
+            )
         tables = tuple(self._target(table) for table in step.tables)
         return truncate(tables, restart_identity=step.restart_identity)
 
@@ -124,20 +124,20 @@ class Planner:
                     plan.actions.append(self.truncation(step))
         return plan
 
-    def changes(self, steps: list[Step]) -> Iterator[tuple[tuple[Table, ...], Execute]]:
-        """Yield the steps' changes one by one as the source made them, with their tables."""
-        for step in steps:
-            match step:
-                case Segment():
-                    for message in step.messages:
-                        table = step.tables[message.relation_id].table
-                        yield (table,), self._row_statement(table, message)
-                case KeyChange(table, old, new):
-                    yield (table,), self.statements(table).update_row(old, new)
-                case WholeRowChange(table, old, new):
-                    yield (table,), self.statements(table).change_whole_row(old, new)
-                case Truncation():
-                    yield step.tables, self.truncation(step)
+    def action(self, change: Change | Truncation) -> Execute:
+        """Return the statement of one change; raise ChangeRefused where the target has no place."""
+        if isinstance(change, Truncation):
+            return self.truncation(change)
+        statements, table = self.statements(change.table), change.table
+        old, row = change.old, change.row
+        if not table.key and old is not None:
+            return statements.change_whole_row(old, row)
+        if row is None:
+            assert old is not None
+            return statements.delete_row(old)
+        if old is None or (old == change.new and UNCHANGED not in row):
+            return statements.upsert_row(row)
+        return statements.update_row(old, row)
 
     def in_source_order(self, batch: Batch) -> Iterator[Execute]:
         """Yield the batch's changes one by one, constraints checked where the source checked them.
@@ -145,27 +145,14 @@ class Planner:
         What waited for a commit on the source must not wait longer here: a table with checks that
         are pending cannot be truncated.
         """
-        changes = self.changes(batch.steps)
+        actions = map(self.action, each_change(batch.steps))
         done = 0
         for end in batch.transactions:
-            yield from (action for _, action in islice(changes, end.changes - done))
+            yield from islice(actions, end.changes - done)
             done = end.changes
             if self.deferrable:
                 yield from (CHECK, DEFER)
-        yield from (action for _, action in changes)
-
-    def _row_statement(self, table: Table, message: Insert | Update | Delete) -> Execute:
-        statements = self.statements(table)
-        match message:
-            case Insert():
-                return statements.upsert_row(message.new)
-            case Delete():
-                return statements.delete_row(table.key_of(message.old))
-            case Update():
-                old, key, new = resolve(message, table)
-                if old == key and UNCHANGED not in new:
-                    return statements.upsert_row(new)
-                return statements.update_row(old, new)
+        yield from actions
 
     def _target(self, table: Table) -> CatalogTable:
         try:

@@ -1,88 +1,223 @@
-"""Changes applied one at a time in source order, to find the one that the target refuses.
+"""The changes of one source transaction in source order, to find those that the target refuses.
 
-The last of three ways to write a batch (`target.apply`), slow on purpose: a change runs alone, so
-that it can be named, with its relation, constraint, key columns and the LSN of its transaction.
-Never with the row's values: the server's own message may quote them, so only its fields go on.
+The last of three ways to write a batch (`target.apply`). Changes are tried together; where the
+target refuses them, each half for itself, until a single change is left that it refuses: two round
+trips for each halving, so that a refusal is found fast over a WAN too. That change ends the replay
+with ChangeRefused, or goes into the quarantine, and the others go on.
+
+What is said of it: its relation, constraint, key columns and the LSN of its transaction. Never a
+value of its row: the server's own message may quote one, so only its fields go on.
 """
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Container, Sequence
+from itertools import groupby
 
 import psycopg
 from psycopg import AsyncRawCursor
 
 from cdc.backoff import Verdict, judge
-from cdc.changes.relations import Table
+from cdc.changes.change import Change
+from cdc.changes.fold import Truncation
+from cdc.changes.held import Held, Waiting
+from cdc.changes.relations import QualifiedName
 from cdc.errors import ChangeRefused
 from cdc.lsn import Lsn, format_lsn
+from cdc.postgres.session import Connection
+from cdc.target.plan import CHECK, DEFER, Action, Planner
+from cdc.target.quarantine import add, release, wait, wait_with_truncate
+from cdc.target.refusal import Refusal, described, reason, refusal
+from cdc.target.session import run
 from cdc.target.statements import Execute
 
+log = logging.getLogger(__name__)
 
-async def replay(
-    cursor: AsyncRawCursor[tuple[object, ...]],
-    changes: Iterable[tuple[tuple[Table, ...], Execute]],
-    lsn: Lsn,
-) -> None:
-    """Run changes of the transaction that ends at `lsn` inside the one that is open here.
+_SAVEPOINT = Execute(b"savepoint replay")
+_RELEASE = Execute(b"release savepoint replay")
+_ROLLBACK = b"rollback to savepoint replay; release savepoint replay"
 
-    Raises ChangeRefused for the first that the target refuses, psycopg.Error for anything else.
-    """
-    for tables, action in changes:
-        what = ", ".join(map(_described, tables))
+
+class Unsettled(Exception):
+    """Constraints do not hold when all changes of a transaction are applied; `table` says whose."""
+
+    def __init__(self, table: QualifiedName, refusal: Refusal) -> None:
+        super().__init__(refusal.reason)
+        self.table = table
+        self.refusal = refusal
+
+    def suspects(
+        self, changes: Sequence[Change | Truncation], known: Container[QualifiedName]
+    ) -> dict[QualifiedName, Refusal]:
+        """Return the tables whose changes may be the cause: the one that was named, else all."""
+        names = {change.table.name for change in changes if isinstance(change, Change)}
+        if self.table in names and self.table not in known:
+            names = {self.table}
+        return dict.fromkeys(names, self.refusal)
+
+
+class Replay:
+    """Changes of one source transaction, inside the transaction of the target that is open."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        planner: Planner,
+        slot: str,
+        held: Held,
+        *,
+        quarantine: bool,
+        suspects: dict[QualifiedName, Refusal] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._planner = planner
+        self._slot = slot
+        self._held = held
+        self._quarantine = quarantine
+        self._suspects = suspects or {}
+
+    async def run(self, changes: Sequence[Change | Truncation], lsn: Lsn) -> None:
+        """Apply changes of the transaction that ends at `lsn`.
+
+        Raises ChangeRefused for the first that the target refuses, if there is no quarantine, and
+        psycopg.Error for anything else.
+        """
+        for is_truncation, group in groupby(changes, lambda c: isinstance(c, Truncation)):
+            if is_truncation:
+                for step in group:
+                    assert isinstance(step, Truncation)
+                    await self._truncate(step, lsn)
+            else:
+                await self._settle([c for c in group if isinstance(c, Change)], lsn)
+
+    async def check(self) -> None:
+        """Find out whether all constraints hold; raise Unsettled where one does not."""
         try:
-            if action.before is not None:
-                await cursor.execute(action.before.sql, action.before.parameters)
-            await cursor.execute(action.sql, action.parameters, prepare=True)
-            missing = action.rows is not None and cursor.rowcount != action.rows
-            if missing and action.otherwise is not None:
-                await cursor.execute(action.otherwise.sql, action.otherwise.parameters)
+            await run(self._connection, [_SAVEPOINT, CHECK, DEFER, _RELEASE])
         except psycopg.Error as ex:
             if judge(ex) is not Verdict.REPLAY:
                 raise
-            raise refusal(ex, what, lsn) from ex
-        if missing and action.otherwise is None:
-            raise ChangeRefused(
-                f"{what}: the target lacks a row of which the source sent only the changed"
-                f" columns, in the transaction that ends at {format_lsn(lsn)}",
-                hint="the target was changed by somebody else: compare the table on both sides",
-            )
+            await self._connection.execute(_ROLLBACK)
+            diag = ex.diag
+            raise Unsettled(
+                (diag.schema_name or "", diag.table_name or ""), Refusal(reason(ex), ex.sqlstate)
+            ) from ex
 
+    async def _settle(self, changes: list[Change], lsn: Lsn) -> None:
+        """Apply changes, but for those that wait: these enter the quarantine in source order."""
+        together: list[Change] = []
+        for change in changes:
+            suspicion = self._suspects.get(change.table.name)
+            if self._held.waits(change):
+                entry = [wait(self._slot, Waiting(change, lsn))]
+            elif suspicion is not None:
+                entry = list(add(self._slot, change, lsn, suspicion))
+            else:
+                together.append(change)
+                continue
+            await self._run_together(together, lsn)
+            together = []
+            await run(self._connection, [*entry])
+            self._hold(change, whole_table=False)
+        await self._run_together(together, lsn)
 
-def _described(table: Table) -> str:
-    return f"{table} (key {', '.join(table.key_columns) or 'none'})"
+    async def _run_together(self, changes: list[Change], lsn: Lsn) -> None:
+        if len(changes) == 1:
+            await self._run_one(changes[0], lsn)
+        elif changes and not await self._try(changes):
+            half = len(changes) // 2
+            await self._settle(changes[:half], lsn)
+            await self._settle(changes[half:], lsn)
 
+    async def _try(self, changes: list[Change]) -> bool:
+        """Apply changes together; take them back and return False if the target refuses one."""
+        try:
+            actions: list[Action] = [self._planner.action(change) for change in changes]
+        except ChangeRefused:
+            return False
+        try:
+            await run(self._connection, [_SAVEPOINT, *actions, _RELEASE])
+        except psycopg.Error as ex:
+            if judge(ex) is not Verdict.REPLAY:
+                raise
+            await self._connection.execute(_ROLLBACK)
+            return False
+        return True
 
-def refusal(error: psycopg.Error, what: str | None, lsn: Lsn) -> ChangeRefused:
-    """Return the error of a change that the target refuses, without a value of its row.
+    async def _run_one(self, change: Change | Truncation, lsn: Lsn) -> None:
+        try:
+            action = self._planner.action(change)
+        except ChangeRefused as ex:
+            forbidden = isinstance(change, Truncation) and change.forbidden
+            if forbidden or not self._quarantine:
+                raise
+            await self._refuse(change, lsn, Refusal(ex.message, None, whole_table=True))
+            return
+        await self._connection.execute(_SAVEPOINT.sql)
+        try:
+            found = await self._execute(action)
+        except psycopg.Error as ex:
+            if judge(ex) is not Verdict.REPLAY:
+                raise
+            if not self._quarantine:
+                raise refusal(ex, described(change), lsn) from ex
+            await self._connection.execute(_ROLLBACK)
+            await self._refuse(change, lsn, Refusal(reason(ex), ex.sqlstate))
+            return
+        if not found:
+            why = "the target lacks a row of which the source sent only the changed columns"
+            if not self._quarantine:
+                raise ChangeRefused(
+                    f"{described(change)}: {why}, in the transaction that ends at"
+                    f" {format_lsn(lsn)}",
+                    hint="the target was changed by somebody else: compare the table on both sides",
+                )
+            await self._refuse(change, lsn, Refusal(why, None))
+        await self._connection.execute(_RELEASE.sql)
 
-    Without `what`, of a commit: a deferred constraint knows the table that it is of.
-    """
-    what = what or f"{error.diag.schema_name}.{error.diag.table_name}"
-    return ChangeRefused(
-        f"the target refuses a change of {what} in the transaction that ends at"
-        f" {format_lsn(lsn)}: {_reason(error)}",
-        hint="make the target's table accept it (`cdc check` shows how the two differ), then start"
-        " the daemon again: it goes on from this transaction",
-    )
+    async def _execute(self, action: Execute) -> bool:
+        """Run a change; return False where the row that it has to meet is not there."""
+        cursor = AsyncRawCursor(self._connection)
+        if action.before is not None:
+            await cursor.execute(action.before.sql, action.before.parameters)
+        await cursor.execute(action.sql, action.parameters)
+        if action.rows is None or cursor.rowcount == action.rows:
+            return True
+        if action.otherwise is None:
+            return False
+        await cursor.execute(action.otherwise.sql, action.otherwise.parameters)
+        return True
 
+    async def _truncate(self, step: Truncation, lsn: Lsn) -> None:
+        """Empty tables; what waits of them is void then, but for tables that wait as a whole."""
+        waiting = [table for table in step.tables if table.name in self._held.tables]
+        for table in waiting:
+            await run(self._connection, [wait_with_truncate(self._slot, table, lsn)])
+        tables = tuple(table for table in step.tables if table not in waiting)
+        if not tables:
+            return
+        await self._run_one(Truncation(tables, step.restart_identity), lsn)
+        for table in tables:
+            if table.name in self._held.rows and table.name not in self._held.tables:
+                await run(self._connection, [release(self._slot, table, "truncated")])
+                self._held.release(table.name)
 
-def refused_copy(error: psycopg.Error, table: str) -> ChangeRefused:
-    """Return the error of an initial copy that cannot be made, without a value of a row."""
-    return ChangeRefused(
-        f"{table} cannot be copied: {_reason(error)}",
-        hint="make the target's table accept the source's rows (`cdc check` shows how the two"
-        " differ), then run `cdc init` again",
-    )
-
-
-def _reason(error: psycopg.Error) -> str:
-    diag = error.diag
-    where = [
-        f"{name} {value}"
-        for name, value in (
-            ("constraint", diag.constraint_name),
-            ("column", diag.column_name),
-            ("type", diag.datatype_name),
+    async def _refuse(self, change: Change | Truncation, lsn: Lsn, why: Refusal) -> None:
+        whole = why.whole_table or isinstance(change, Truncation)
+        if isinstance(change, Change) and not whole:
+            # Of keys that may be equal though their texts differ, one cannot wait for the other.
+            whole = not self._planner.statements(change.table).exact_key
+        why = Refusal(why.reason, why.sqlstate, whole)
+        await run(self._connection, [*add(self._slot, change, lsn, why)])
+        log.warning(
+            "the target refuses a change, which is in quarantine now",
+            extra={"change": described(change), "reason": why.reason, "lsn": format_lsn(lsn)},
         )
-        if value
-    ]
-    return " ".join([f"{type(error).__name__} ({error.sqlstate})", *where])
+        self._hold(change, whole_table=whole)
+
+    def _hold(self, change: Change | Truncation, *, whole_table: bool) -> None:
+        if isinstance(change, Truncation):
+            self._held.tables.update(table.name for table in change.tables)
+            return
+        self._held.hold(change.table.name, change.identities)
+        if whole_table:
+            self._held.tables.add(change.table.name)

@@ -191,10 +191,11 @@ class TableStatements:
         A row whose key changes may have it already: by ON UPDATE CASCADE, from a key that changed
         before it. No other row can have the new key, or the source had not allowed it.
         """
-        mask, keys = self.mask(row), [key]
-        if self.table.key_of(row) != key:
+        key_values = self.table.key_values
+        mask, keys = self.mask(row), [key_values(key)]
+        if key_values(self.table.key_of(row)) != keys[0]:
             mask = self.table.key + mask
-            keys.append(self.table.key_of(row))
+            keys.append(key_values(self.table.key_of(row)))
         sets = ", ".join(f"{self._column(n)} = ${i}" for i, n in enumerate(mask, 1))
         if not sets:  # nothing but an unchanged key: the row has to be there all the same
             sets = f"{self._column(self.table.key[0])} = t.{self._column(self.table.key[0])}"
@@ -202,7 +203,7 @@ class TableStatements:
         matches = []
         for each in keys:
             matches.append(self._matches_from(len(values) + 1))
-            values += self.table.key_values(each)
+            values += each
         text = f"update {self._name} t set {sets} where {' or '.join(matches)}{self._mark}"
         whole = None if UNCHANGED in row else self.upsert_row(row)
         before = self._make_way(*keys) if self.table.retains and len(keys) > 1 else None

@@ -47,6 +47,63 @@ create table if not exists cdc.ledger (
 comment on table cdc.ledger is
   'Every gap, skip, resync, schema change and failover, with its resolution.';
 
+create table if not exists cdc.quarantine (
+  id           bigint generated always as identity primary key,
+  at           timestamptz not null default clock_timestamp(),
+  slot         text not null,
+  lsn          pg_lsn not null,
+  table_schema text not null,
+  table_name   text not null,
+  operation    text not null check (operation in ('insert', 'update', 'delete', 'truncate')),
+  shape        jsonb,
+  old          text[],
+  new          text[],
+  row_values   text[],
+  unchanged    integer[],
+  whole_table  boolean not null default false,
+  sqlstate     text,
+  reason       text,
+  resolved_at  timestamptz,
+  resolution   text
+);
+create index if not exists quarantine_open_idx on cdc.quarantine (slot, table_schema, table_name, id)
+  where resolved_at is null;
+comment on table cdc.quarantine is
+  'Changes that could not be applied, and later ones of the same rows that wait behind them.'
+  ' See `cdc quarantine list`; holds values of rows.';
+comment on column cdc.quarantine.lsn is 'End of the transaction that the change is of.';
+comment on column cdc.quarantine.old is
+  'Key by which the row was known, all values where there is no key; null: a new row.';
+comment on column cdc.quarantine.new is 'Key by which it is known afterwards; null: it is gone.';
+comment on column cdc.quarantine.unchanged is
+  'Positions in row_values, from 0, that the update leaves as they are on the target.';
+comment on column cdc.quarantine.whole_table is 'Every later change of the table waits behind it.';
+comment on column cdc.quarantine.reason is
+  'What the target said, without a value; null: waits behind an earlier change.';
+
+-- A change may only wait while there is something to wait for: whoever retries or skips an entry
+-- locks the table, so that this is decided before or after, never in between.
+create or replace function cdc.wait_behind(
+  p_slot text, p_lsn pg_lsn, p_schema text, p_table text, p_operation text, p_shape jsonb,
+  p_old text[], p_new text[], p_values text[], p_unchanged integer[]
+) returns void language plpgsql as $$
+begin
+  lock table cdc.quarantine in row exclusive mode;
+  if not exists (
+    select from cdc.quarantine q
+     where q.slot = p_slot and q.table_schema = p_schema and q.table_name = p_table
+       and q.resolved_at is null
+       and (q.whole_table or q.old in (p_old, p_new) or q.new in (p_old, p_new))
+  ) then
+    raise exception using errcode = 'CD003',
+      message = format('nothing of %s.%s is in quarantine that this change waits for', p_schema, p_table);
+  end if;
+  insert into cdc.quarantine (slot, lsn, table_schema, table_name, operation, shape, old, new,
+                              row_values, unchanged)
+  values (p_slot, p_lsn, p_schema, p_table, p_operation, p_shape, p_old, p_new, p_values,
+          p_unchanged);
+end $$;
+
 -- Exactly-once and the fence against a second daemon are this one statement.
 create or replace function cdc.advance(
   p_slot text, p_epoch bigint, p_from pg_lsn, p_to pg_lsn,

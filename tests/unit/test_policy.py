@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc.changes.batch import BatchBuilder
+from cdc.changes.change import each_change
 from cdc.changes.fold import Segment
 from cdc.changes.policy import Policy, retain
 from cdc.changes.relations import QualifiedName, RelationCache, Table, identify
@@ -88,6 +89,7 @@ def test_fold_then_apply_keeps_what_the_messages_keep(
             builder.add(message, 1)
         if operation is None or operation.kind == "take":
             batch = builder.take()
+            assert batch.changes == sum(1 for _ in each_change(batch.steps))
             for order, target in targets:
                 apply(target, batch, order)
                 expect(target, reference.state, order)

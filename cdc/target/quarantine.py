@@ -1,0 +1,175 @@
+"""The quarantine: changes that could not be applied, in a table of the target, and who waits there.
+
+A change goes in by the transaction that moves the checkpoint past it, so that it is in one of two
+places: applied, or here. Later changes of the same row go in behind it, in order (`changes.held`).
+Which rows wait is remembered from session to session by the table alone; this object is its mirror,
+kept up to date by the one daemon that writes. Somebody may empty the quarantine meanwhile
+(`assure.quarantine`): then the server refuses to let a change wait for nothing (`STALE`), and the
+mirror has to be loaded anew.
+
+An entry holds the row's values, as the source sent them: this is a table of rows like any other. No
+message or log line does.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import orjson
+from psycopg.rows import class_row
+
+from cdc.changes.change import Change
+from cdc.changes.fold import Truncation
+from cdc.changes.held import Held, Waiting
+from cdc.changes.policy import REPLICATE
+from cdc.changes.relations import Table, key_getter
+from cdc.lsn import Lsn, format_lsn
+from cdc.postgres.session import Connection
+from cdc.target.refusal import Refusal
+from cdc.target.statements import Execute
+from cdc.wire.messages import UNCHANGED, Column, Relation, Row, Value
+
+STALE = "CD003"
+"""SQLSTATE of cdc.wait_behind: there is nothing to wait for any more."""
+
+_HELD = """
+select table_schema, table_name, whole_table, old, new from cdc.quarantine
+ where slot = %s and resolved_at is null
+"""
+
+_WAIT = (
+    b"select cdc.wait_behind($1, $2::pg_lsn, $3, $4, $5, $6::jsonb, $7::text[], $8::text[],"
+    b" $9::text[], $10::int4[])"
+)
+
+_ADD = (
+    b"insert into cdc.quarantine (slot, lsn, table_schema, table_name, operation, shape, old, new,"
+    b" row_values, unchanged, whole_table, sqlstate, reason) values ($1, $2::pg_lsn, $3, $4, $5,"
+    b" $6::jsonb, $7::text[], $8::text[], $9::text[], $10::int4[], $11::bool, $12, $13)"
+)
+
+_RELEASE = (
+    b"update cdc.quarantine set resolved_at = clock_timestamp(), resolution = $4"
+    b" where slot = $1 and table_schema = $2 and table_name = $3 and resolved_at is null"
+)
+
+
+@dataclass(slots=True)
+class _HeldRow:
+    table_schema: str
+    table_name: str
+    whole_table: bool
+    old: list[str | None] | None
+    new: list[str | None] | None
+
+
+async def load_held(connection: Connection, slot: str) -> Held:
+    """Return what waits."""
+    held = Held()
+    cursor = connection.cursor(row_factory=class_row(_HeldRow))
+    for row in await (await cursor.execute(_HELD, (slot,))).fetchall():
+        name = row.table_schema, row.table_name
+        if row.whole_table:
+            held.tables.add(name)
+        held.hold(name, [_bytes(known) for known in (row.old, row.new) if known is not None])
+    return held
+
+
+def _bytes(values: Sequence[str | None]) -> Row:
+    return tuple(None if value is None else value.encode() for value in values)
+
+
+def wait(slot: str, waiting: Waiting) -> Execute:
+    """Return the statement that puts a change behind the one that it waits for."""
+    return Execute(_WAIT, _change_parameters(slot, waiting.change, waiting.lsn))
+
+
+def add(slot: str, change: Change | Truncation, lsn: Lsn, refusal: Refusal) -> Iterator[Execute]:
+    """Yield the statements that put a change, which the target has refused, into the quarantine."""
+    whole: Value = b"t" if refusal.whole_table else b"f"
+    state = None if refusal.sqlstate is None else refusal.sqlstate.encode()
+    why = (whole, state, refusal.reason.encode())
+    if isinstance(change, Truncation):
+        for table in change.tables:
+            yield Execute(_ADD, (*_truncate_parameters(slot, table, lsn), *why))
+    else:
+        yield Execute(_ADD, (*_change_parameters(slot, change, lsn), *why))
+
+
+def wait_with_truncate(slot: str, table: Table, lsn: Lsn) -> Execute:
+    """Return the statement that puts the truncate of a table behind what it waits for."""
+    return Execute(_WAIT, _truncate_parameters(slot, table, lsn))
+
+
+def release(slot: str, table: Table, resolution: str) -> Execute:
+    """Return the statement that ends the waiting of all that is of a table."""
+    schema, name = table.name
+    parameters = (slot, schema, name, resolution)
+    return Execute(_RELEASE, tuple(parameter.encode() for parameter in parameters))
+
+
+def _change_parameters(slot: str, change: Change, lsn: Lsn) -> Row:
+    schema, name = change.table.name
+    row = change.row
+    unchanged = None if row is None else [n for n, value in enumerate(row) if value is UNCHANGED]
+    return (
+        slot.encode(),
+        format_lsn(lsn).encode(),
+        schema.encode(),
+        name.encode(),
+        change.operation.encode(),
+        _encode_shape(change.table),
+        _array(change.old),
+        _array(change.new),
+        None if row is None else _array([None if v is UNCHANGED else v for v in row]),
+        None if unchanged is None else b"{%b}" % b",".join(b"%d" % n for n in unchanged),
+    )
+
+
+def _truncate_parameters(slot: str, table: Table, lsn: Lsn) -> Row:
+    schema, name = table.name
+    head = (slot, format_lsn(lsn), schema, name, "truncate")
+    return (*(text.encode() for text in head), None, None, None, None, None)
+
+
+def _array(values: Sequence[Value] | None) -> Value:
+    """Return values as the text of an array (manual, "Array Input and Output Syntax")."""
+    if values is None:
+        return None
+    return b"{%b}" % b",".join(b"NULL" if value is None else _element(value) for value in values)
+
+
+def _element(value: bytes) -> bytes:
+    return b'"%b"' % value.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+
+
+def _encode_shape(table: Table) -> bytes:
+    return orjson.dumps(
+        {
+            "columns": [
+                [column.name, column.type_oid, column.type_modifier] for column in table.described
+            ],
+            "key": table.key,
+            "retains": table.retains,
+        }
+    )
+
+
+def decode_shape(schema: str, name: str, shape: dict[str, object]) -> Table:
+    """Return the table that an entry's change is of, as it was then."""
+    columns = shape["columns"]
+    key = shape["key"]
+    assert isinstance(columns, list)
+    assert isinstance(key, list)
+    positions = tuple(key)
+    described = tuple(
+        Column(column, is_key=n in positions, type_oid=type_oid, type_modifier=modifier)
+        for n, (column, type_oid, modifier) in enumerate(columns)
+    )
+    return Table(
+        Relation(0, schema, name, "d", described),
+        tuple(column.name for column in described),
+        positions,
+        key_getter(positions),
+        REPLICATE,
+        bool(shape["retains"]),
+    )

@@ -1,0 +1,75 @@
+"""The target's transaction: how it begins and ends, and what it holds that is not committed.
+
+Mostly one batch, of whole source transactions. A large source transaction comes in several batches:
+then the target's stays open between them, each part under a savepoint, and counts what it holds.
+Nothing is run here.
+"""
+
+from dataclasses import dataclass, replace
+
+from cdc.changes.batch import Batch, TransactionEnd
+from cdc.lsn import Lsn
+from cdc.target.checkpoint import Checkpoint, advance
+from cdc.target.plan import DEFER, Action
+from cdc.target.statements import Execute
+
+_BEGIN = Execute(b"begin")
+_SAVEPOINT = Execute(b"savepoint part")
+_COMMIT = Execute(b"commit")
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What the open transaction holds; nothing if none is open."""
+
+    is_open: bool = False
+    transactions: int = 0
+    changes: int = 0
+
+    def begin(self, *, part: bool, deferrable: bool) -> list[Action]:
+        """Return how it begins, or goes on, with constraints deferred where there can be any."""
+        actions: list[Action] = []
+        if not self.is_open:
+            actions.append(_BEGIN)
+            if deferrable:
+                actions.append(DEFER)
+        if self.is_open or part:
+            actions.append(_SAVEPOINT)
+        return actions
+
+    def end(
+        self, checkpoint: Checkpoint, end: TransactionEnd, transactions: int, changes: int
+    ) -> list[Action]:
+        """Return how it is committed, with the checkpoint at the end of a source transaction."""
+        move = advance(
+            checkpoint,
+            end.lsn,
+            commit_time=end.commit_time,
+            transactions=self.transactions + transactions,
+            changes=self.changes + changes,
+        )
+        return [move, _COMMIT]
+
+    def keep(self, batch: Batch) -> None:
+        """Note a part that was written; the next batch belongs to the same transaction."""
+        self.is_open = True
+        self.transactions += len(batch.transactions)
+        self.changes += batch.changes
+
+    def committed(
+        self, checkpoint: Checkpoint, lsn: Lsn, transactions: int, changes: int
+    ) -> Checkpoint:
+        """Return the checkpoint that it left, and be none."""
+        after = replace(
+            checkpoint,
+            lsn=lsn,
+            transactions=checkpoint.transactions + self.transactions + transactions,
+            changes=checkpoint.changes + self.changes + changes,
+        )
+        self.forget()
+        return after
+
+    def forget(self) -> None:
+        """Hold nothing: it was committed, or is gone with its session."""
+        self.is_open = False
+        self.transactions = self.changes = 0
