@@ -15,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
+import psycopg
 from psycopg.rows import class_row
 
 from cdc.changes.change import Change
 from cdc.changes.fold import Truncation
 from cdc.changes.held import Held, Waiting
 from cdc.changes.policy import REPLICATE
-from cdc.changes.relations import Table, key_getter
+from cdc.changes.relations import Table, identify, key_getter
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection
 from cdc.target.refusal import Refusal
@@ -154,8 +155,107 @@ def _encode_shape(table: Table) -> bytes:
     )
 
 
-def decode_shape(schema: str, name: str, shape: dict[str, object]) -> Table:
-    """Return the table that an entry's change is of, as it was then."""
+@dataclass(slots=True, frozen=True)
+class Entry:
+    """A change in quarantine."""
+
+    id: int
+    at: str
+    lsn: str
+    operation: str
+    sqlstate: str | None
+    reason: str | None
+    """Why it was refused, at the last try; None: it waits behind an earlier one."""
+    whole_table: bool
+    resolved_at: str | None
+    resolution: str | None
+    change: Change | Truncation
+
+    @property
+    def table(self) -> Table:
+        """The table that it changes."""
+        if isinstance(self.change, Truncation):
+            return self.change.tables[0]
+        return self.change.table
+
+    def hold(self, held: Held) -> None:
+        """Let what comes later of the same row wait."""
+        name = self.table.name
+        if self.whole_table:
+            held.tables.add(name)
+        if isinstance(self.change, Change):
+            held.hold(name, self.change.identities)
+
+
+@dataclass(slots=True)
+class _EntryRow:
+    id: int
+    at: str
+    lsn: str
+    table_schema: str
+    table_name: str
+    operation: str
+    shape: dict[str, object] | None
+    old: list[str | None] | None
+    row_values: list[str | None] | None
+    unchanged: list[int] | None
+    sqlstate: str | None
+    reason: str | None
+    whole_table: bool
+    resolved_at: str | None
+    resolution: str | None
+
+
+_ENTRIES = """
+select id, at::text, lsn::text, table_schema, table_name, operation, shape, old, row_values,
+       unchanged, sqlstate, reason, whole_table, resolved_at::text, resolution
+  from cdc.quarantine where slot = %s and (%s or resolved_at is null) order by id
+"""
+
+
+async def load_entries(connection: Connection, slot: str, *, resolved: bool = False) -> list[Entry]:
+    """Return the entries that are open, in order; with `resolved` those too that once were."""
+    cursor = connection.cursor(row_factory=class_row(_EntryRow))
+    try:
+        await cursor.execute(_ENTRIES, (slot, resolved))
+    except psycopg.errors.UndefinedTable:
+        return []
+    return [_entry(row) for row in await cursor.fetchall()]
+
+
+def _entry(row: _EntryRow) -> Entry:
+    return Entry(
+        row.id,
+        row.at,
+        row.lsn,
+        row.operation,
+        row.sqlstate,
+        row.reason,
+        row.whole_table,
+        row.resolved_at,
+        row.resolution,
+        _decode_change(row),
+    )
+
+
+def _decode_change(row: _EntryRow) -> Change | Truncation:
+    if row.shape is None:
+        bare = Relation(0, row.table_schema, row.table_name, "d", ())
+        return Truncation((identify(bare, {}),), restart_identity=False)
+    table = _decode_shape(row.table_schema, row.table_name, row.shape)
+    values = None if row.row_values is None else list(_bytes(row.row_values))
+    if values is not None:
+        for position in row.unchanged or ():
+            values[position] = UNCHANGED
+    return Change(
+        table,
+        None if row.old is None else _bytes(row.old),
+        None if values is None else tuple(values),
+    )
+
+
+def _decode_shape(schema: str, name: str, shape: dict[str, object]) -> Table:
+    """Return the table as it was then, a marker of soft deletes like any other column."""
     columns = shape["columns"]
     key = shape["key"]
     assert isinstance(columns, list)

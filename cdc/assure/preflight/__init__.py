@@ -11,24 +11,21 @@ read raises SettingsError.
 """
 
 import secrets
+from dataclasses import replace
 from urllib.parse import quote, urlencode
 
 from psycopg.conninfo import conninfo_to_dict
 
 from cdc.assure.preflight import definitions, permissions, policies, publishing, streaming
 from cdc.assure.preflight.facts import Facts, Intent
-from cdc.assure.preflight.findings import Finding, breaks
+from cdc.assure.preflight.findings import Finding, Severity, breaks
 from cdc.assure.preflight.loading import load_source, load_target
 from cdc.postgres.session import Connection, Side, connect, conninfo, endpoint
 from cdc.settings import Settings
 
-_CHECKS = (
-    *streaming.CHECKS,
-    *publishing.CHECKS,
-    *definitions.CHECKS,
-    *policies.CHECKS,
-    *permissions.CHECKS,
-)
+# What these find on the target concerns single tables.
+_CHECKS_OF_TABLES = (*definitions.CHECKS, *policies.CHECKS)
+_CHECKS = (*streaming.CHECKS, *publishing.CHECKS, *_CHECKS_OF_TABLES, *permissions.CHECKS)
 
 _NAME = "cdc check"
 
@@ -64,7 +61,19 @@ async def preflight(settings: Settings, *, intent: Intent = Intent.ASK) -> list[
             await load_source(source, settings),
             await load_target(target, settings),
         )
-    return [finding for check in _CHECKS for finding in check(facts)]
+    findings = [finding for check in _CHECKS for finding in check(facts)]
+    if not facts.forgives:
+        return findings
+    of_tables = [finding for check in _CHECKS_OF_TABLES for finding in check(facts)]
+    return [_forgiven(finding) if finding in of_tables else finding for finding in findings]
+
+
+def _forgiven(finding: Finding) -> Finding:
+    """Return what a finding is where changes that the target refuses do not end the daemon."""
+    if finding.severity is Severity.WARNS or finding.side == "source":
+        return finding
+    problem = f"{finding.problem} (the changes that it refuses go into quarantine)"
+    return replace(finding, severity=Severity.WARNS, problem=problem)
 
 
 async def _is_one_database(source: Connection, target: Connection) -> bool:

@@ -153,6 +153,11 @@ class Facts:
         checkpoint = self.target.bookkeeping.checkpoint
         return checkpoint is not None and checkpoint.lsn is not None
 
+    @property
+    def forgives(self) -> bool:
+        """The stream goes on beside a table that does not fit: its changes go into quarantine."""
+        return self.initialized and self.settings.apply.on_error == "quarantine"
+
     def copied(self) -> Iterator[CatalogTable]:
         """Yield the source's tables whose rows travel under the table's own name."""
         publication = self.source.publication

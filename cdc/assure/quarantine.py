@@ -1,0 +1,199 @@
+"""What an operator does with changes in quarantine: look, try again, skip.
+
+Trying again applies an entry as the daemon would have, in the order in which the entries came in,
+each by itself; at last those that are left together, since two rows may refer to each other. An
+entry whose row waits for an earlier one is not tried before that one is applied or skipped.
+
+All of it is one transaction under the table's lock. The daemon goes on meanwhile, and waits only
+where it has to put a change into the quarantine itself (`cdc.wait_behind`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from cdc.changes.fold import Truncation
+from cdc.changes.held import Held
+from cdc.errors import ChangeRefused, CheckFailed
+from cdc.lsn import Lsn, parse_lsn
+from cdc.postgres.catalog import Catalog, load_catalog
+from cdc.postgres.session import Connection
+from cdc.settings import Settings
+from cdc.target.ledger import record
+from cdc.target.plan import CHECK, DEFER, Planner
+from cdc.target.quarantine import Entry, load_entries
+from cdc.target.refusal import refusal
+from cdc.target.replay import Replay
+from cdc.target.session import open_session, run
+from cdc.target.tables import prepare_tables
+
+# The daemon holds the lock for as long as a transaction that puts something in.
+_LOCK = "set local lock_timeout = '10s'; lock table cdc.quarantine in share row exclusive mode"
+
+
+@dataclass(slots=True, frozen=True)
+class Attempt:
+    """What came of trying an entry again."""
+
+    entry: Entry
+    problem: str | None
+    """Why it stays; None: it is applied."""
+
+
+async def list_entries(settings: Settings, *, resolved: bool) -> list[Entry]:
+    """Return what is in quarantine; with `resolved` also what once was."""
+    async with await open_session(settings.target.require_dsn()) as target:
+        return await load_entries(target, settings.source.slot, resolved=resolved)
+
+
+def waits_for(entry: Entry, entries: Sequence[Entry]) -> int | None:
+    """Return the first earlier open entry that an entry has to wait for."""
+    for earlier in entries:
+        if earlier.id >= entry.id:
+            break
+        if earlier.resolved_at is None and earlier.table.name == entry.table.name:
+            held = Held()
+            earlier.hold(held)
+            if _waits(entry, held):
+                return earlier.id
+    return None
+
+
+def _waits(entry: Entry, held: Held) -> bool:
+    if isinstance(entry.change, Truncation):
+        return entry.table.name in held.tables
+    return held.waits(entry.change)
+
+
+async def retry(settings: Settings, ids: Sequence[int]) -> list[Attempt]:
+    """Try entries again, all that are open if no `ids` are given; return what came of each."""
+    slot = settings.source.slot
+    async with await open_session(settings.target.require_dsn()) as target:
+        entries = await load_entries(target, slot)
+        _require(ids, entries)
+        catalog = await _prepare(target, slot, entries)
+        async with target.transaction():
+            await target.execute(_LOCK)
+            entries = await load_entries(target, slot)
+            chosen = {entry.id for entry in entries if not ids or entry.id in ids}
+            return await _Retrial(target, slot, Planner(catalog), entries).run(chosen)
+
+
+async def skip(settings: Settings, ids: Sequence[int]) -> list[Entry]:
+    """Give changes up for good, with a note in the ledger; return them."""
+    slot = settings.source.slot
+    async with await open_session(settings.target.require_dsn()) as target, target.transaction():
+        await target.execute(_LOCK)
+        entries = await load_entries(target, slot)
+        _require(ids, entries)
+        skipped = [entry for entry in entries if entry.id in ids]
+        for entry in skipped:
+            await _resolve(target, entry, "skipped")
+            detail = f"{entry.operation} of {entry.table}, entry {entry.id}, LSN {entry.lsn}"
+            await record(target, slot, "change skipped", detail)
+        return skipped
+
+
+def _require(ids: Sequence[int], entries: Sequence[Entry]) -> None:
+    unknown = sorted(set(ids) - {entry.id for entry in entries})
+    if unknown:
+        raise CheckFailed(
+            f"no open entry {', '.join(map(str, unknown))} is in quarantine",
+            hint="`cdc quarantine list` shows those that there are",
+        )
+
+
+async def _prepare(target: Connection, slot: str, entries: Sequence[Entry]) -> Catalog:
+    """Read the tables' definitions as they are now; make the tables take rows as they are."""
+    names = {entry.table.name for entry in entries}
+    schemas = sorted({schema for schema, _ in names})
+    catalog = await load_catalog(target, schemas)
+    unprepared = [table for name, table in catalog.tables.items() if name in names]
+    if await prepare_tables(target, slot, unprepared):
+        catalog = await load_catalog(target, schemas)
+    return catalog
+
+
+async def _resolve(target: Connection, entry: Entry, resolution: str) -> None:
+    await target.execute(
+        "update cdc.quarantine set resolved_at = clock_timestamp(), resolution = %s where id = %s",
+        (resolution, entry.id),
+    )
+
+
+class _Retrial:
+    """Entries tried again, inside the transaction that is open."""
+
+    def __init__(
+        self, target: Connection, slot: str, planner: Planner, entries: Sequence[Entry]
+    ) -> None:
+        self._target = target
+        self._replay = Replay(target, planner, slot, Held(), quarantine=False)
+        self._entries = entries
+
+    async def run(self, chosen: set[int]) -> list[Attempt]:
+        """Try the chosen entries until no more of them can be applied."""
+        problems: dict[int, str | None] = {}
+        while True:
+            applied = await self._pass(chosen, problems)
+            if not applied and not await self._together(chosen, problems):
+                break
+        for entry in self._entries:
+            if entry.id in chosen and (problem := problems[entry.id]) is not None:
+                await self._target.execute(
+                    "update cdc.quarantine set reason = %s where id = %s and reason is not null",
+                    (problem, entry.id),
+                )
+        return [Attempt(e, problems[e.id]) for e in self._entries if e.id in chosen]
+
+    async def _pass(self, chosen: set[int], problems: dict[int, str | None]) -> int:
+        """Try each entry that is left by itself; return how many were applied."""
+        held, holders, applied = Held(), list[Entry](), 0
+        for entry in self._entries:
+            if entry.id in problems and problems[entry.id] is None:
+                continue
+            if _waits(entry, held):
+                problems[entry.id] = f"waits for entry {waits_for(entry, holders)}"
+            elif entry.id in chosen:
+                problems[entry.id] = await self._try([entry])
+                if problems[entry.id] is None:
+                    applied += 1
+                    continue
+            entry.hold(held)
+            holders.append(entry)
+        return applied
+
+    async def _together(self, chosen: set[int], problems: dict[int, str | None]) -> bool:
+        """Try all that is left at once, constraints checked at the end."""
+        left = [e for e in self._entries if e.id in chosen and problems.get(e.id) is not None]
+        held = Held()
+        for entry in self._entries:
+            if entry.id not in chosen:
+                entry.hold(held)
+        left = [entry for entry in left if not _waits(entry, held)]
+        if len(left) < 2 or await self._try(left) is not None:  # noqa: PLR2004  # one was tried
+            return False
+        problems.update(dict.fromkeys((entry.id for entry in left), None))
+        return True
+
+    async def _try(self, entries: Sequence[Entry]) -> str | None:
+        """Apply entries under a savepoint; return why the target refuses that, or None."""
+        last = parse_lsn(entries[-1].lsn)
+        try:
+            async with self._target.transaction():
+                await run(self._target, [DEFER])
+                for entry in entries:
+                    await self._replay.run([entry.change], parse_lsn(entry.lsn))
+                await self._check(last)
+                for entry in entries:
+                    await _resolve(self._target, entry, "applied")
+        except ChangeRefused as ex:
+            return ex.message
+        return None
+
+    async def _check(self, lsn: Lsn) -> None:
+        try:
+            await run(self._target, [CHECK])
+        except psycopg.errors.IntegrityError as ex:
+            raise refusal(ex, None, lsn) from ex
