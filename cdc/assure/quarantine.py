@@ -25,7 +25,7 @@ from cdc.target.plan import CHECK, DEFER, Planner
 from cdc.target.quarantine import Entry, load_entries
 from cdc.target.refusal import refusal
 from cdc.target.replay import Replay
-from cdc.target.session import open_session, run
+from cdc.target.session import connect_for_writing, run
 from cdc.target.tables import prepare_tables
 
 # The daemon holds the lock for as long as a transaction that puts something in.
@@ -43,7 +43,7 @@ class Attempt:
 
 async def list_entries(settings: Settings, *, resolved: bool) -> list[Entry]:
     """Return what is in quarantine; with `resolved` also what once was."""
-    async with await open_session(settings.target.require_dsn()) as target:
+    async with await connect_for_writing(settings.target.require_dsn()) as target:
         return await load_entries(target, settings.source.slot, resolved=resolved)
 
 
@@ -69,7 +69,7 @@ def _waits(entry: Entry, held: Held) -> bool:
 async def retry(settings: Settings, ids: Sequence[int]) -> list[Attempt]:
     """Try entries again, all that are open if no `ids` are given; return what came of each."""
     slot = settings.source.slot
-    async with await open_session(settings.target.require_dsn()) as target:
+    async with await connect_for_writing(settings.target.require_dsn()) as target:
         entries = await load_entries(target, slot)
         _require(ids, entries)
         catalog = await _prepare(target, slot, entries)
@@ -83,7 +83,10 @@ async def retry(settings: Settings, ids: Sequence[int]) -> list[Attempt]:
 async def skip(settings: Settings, ids: Sequence[int]) -> list[Entry]:
     """Give changes up for good, with a note in the ledger; return them."""
     slot = settings.source.slot
-    async with await open_session(settings.target.require_dsn()) as target, target.transaction():
+    async with (
+        await connect_for_writing(settings.target.require_dsn()) as target,
+        target.transaction(),
+    ):
         await target.execute(_LOCK)
         entries = await load_entries(target, slot)
         _require(ids, entries)

@@ -11,6 +11,7 @@ from cdc.postgres.session import Connection, connect, endpoint
 from cdc.settings import Settings
 from cdc.source.publication import load_publication
 from cdc.target.checkpoint import load_checkpoint
+from cdc.target.quarantine import count_open
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class Status:
     snapshot_rows: int
     snapshot_tables: int
     open_ledger_entries: list[str]
+    quarantined_changes: int
 
 
 async def load_status(settings: Settings) -> Status:
@@ -40,11 +42,12 @@ async def load_status(settings: Settings) -> Status:
         publication = await load_publication(source, settings.source.publication)
         lag = await measure_lag(source, settings, ask_target=False)
         checkpoint = await load_checkpoint(target, slot)
-        tables = rows = 0
+        tables = rows = quarantined = 0
         entries: list[str] = []
         if checkpoint is not None:
             tables, rows = await _snapshot(target, slot)
             entries = await _ledger(target, slot)
+            quarantined = await count_open(target, slot)
     lsn = checkpoint.lsn if checkpoint else None
     lag.checkpoint_lsn = None if lsn is None else format_lsn(lsn)
     return Status(
@@ -61,6 +64,7 @@ async def load_status(settings: Settings) -> Status:
         snapshot_rows=rows,
         snapshot_tables=tables,
         open_ledger_entries=entries,
+        quarantined_changes=quarantined,
     )
 
 

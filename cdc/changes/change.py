@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cdc.changes.fold import KeyChange, Segment, Step, Truncation, WholeRowChange, resolve
-from cdc.changes.relations import Table
+from cdc.changes.relations import QualifiedName, Table
 from cdc.wire.messages import Delete, Insert, Row, Update
 
 
@@ -70,3 +70,17 @@ def each_change(steps: Iterable[Step]) -> Iterator[Change | Truncation]:
                 yield Change(table, old_row, new_row)
             case Truncation():
                 yield step
+
+
+def tables_of(steps: Iterable[Step]) -> set[QualifiedName]:
+    """Return the names of the tables that steps change."""
+    names: set[QualifiedName] = set()
+    for step in steps:
+        match step:
+            case Segment():
+                names.update(changes.table.name for changes in step.tables.values())
+            case KeyChange(table) | WholeRowChange(table):
+                names.add(table.name)
+            case Truncation(tables):
+                names.update(table.name for table in tables)
+    return names

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from cdc.changes.batch import Batch, TransactionEnd
-from cdc.changes.change import Change, each_change, of_message
+from cdc.changes.change import Change, each_change, of_message, tables_of
 from cdc.changes.fold import Fold, KeyChange, Segment, Step, Truncation, WholeRowChange
 from cdc.changes.relations import QualifiedName, Table
 from cdc.lsn import Lsn
@@ -51,11 +51,12 @@ class Held:
         if not self:
             return False
         names = self.rows.keys() | self.tables
+        touched = (step for step in steps if not names.isdisjoint(tables_of([step])))
         return any(
             not names.isdisjoint(table.name for table in change.tables)
             if isinstance(change, Truncation)
             else self.waits(change)
-            for change in each_change(steps)
+            for change in each_change(touched)
         )
 
 

@@ -21,7 +21,7 @@ def status(
     if json:
         print_json(found)
         return
-    age = found.checkpoint_age_seconds
+    age, quarantined = found.checkpoint_age_seconds, found.quarantined_changes
     at = f"{found.checkpoint_lsn or 'none yet'}{'' if age is None else f', moved {age:.0f} s ago'}"
     print_facts(
         [
@@ -36,6 +36,10 @@ def status(
             (
                 "applied",
                 f"{found.transactions_applied:,} transactions, {found.changes_applied:,} changes",
+            ),
+            (
+                "quarantine",
+                f"{quarantined:,} changes: `cdc quarantine list`" if quarantined else "empty",
             ),
             ("ledger", "\n".join(found.open_ledger_entries) or "nothing open"),
         ]

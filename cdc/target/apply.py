@@ -23,22 +23,19 @@ from psycopg.pq import TransactionStatus
 
 from cdc.backoff import Verdict, described, judge
 from cdc.changes.batch import Batch, TransactionEnd
-from cdc.changes.change import Change
+from cdc.changes.change import Change, tables_of
 from cdc.changes.fold import Truncation
 from cdc.changes.held import Held, Waiting, by_transaction, set_aside
 from cdc.changes.relations import QualifiedName
 from cdc.errors import ChangeRefused
 from cdc.lsn import format_lsn
-from cdc.postgres.catalog import Catalog, load_catalog
-from cdc.postgres.session import Connection
 from cdc.target.checkpoint import Checkpoint, claim, fenced
-from cdc.target.plan import Action, Plan, Planner, tables_of
-from cdc.target.quarantine import STALE, load_held, wait
+from cdc.target.plan import Action, Plan
+from cdc.target.quarantine import STALE, wait
 from cdc.target.refusal import Refusal, refusal
 from cdc.target.replay import Replay, Unsettled
-from cdc.target.session import open_session, run
+from cdc.target.session import Session
 from cdc.target.statements import Execute
-from cdc.target.tables import prepare_tables
 from cdc.target.transaction import Transaction
 
 log = logging.getLogger(__name__)
@@ -55,19 +52,17 @@ class Target:
         self._dsn = dsn
         self._schemas = schemas
         self._slot = slot
-        self._connection: Connection | None = None
-        self._planner: Planner | None = None
-        self._catalog = Catalog()
+        self._opened: Session | None = None
+        self._primary_keys: Mapping[QualifiedName, tuple[str, ...]] = {}
         self._checkpoint: Checkpoint | None = None
         self._certain = False
         self._transaction = Transaction()
         self._quarantine = quarantine
-        self._held = Held()
 
     @property
     def connected(self) -> bool:
         """A session is open."""
-        return self._connection is not None
+        return self._opened is not None
 
     @property
     def in_transaction(self) -> bool:
@@ -77,7 +72,7 @@ class Target:
     @property
     def primary_keys(self) -> Mapping[QualifiedName, tuple[str, ...]]:
         """The primary keys of the target's tables, as they were when the session began."""
-        return self._catalog.primary_keys()
+        return self._primary_keys
 
     @property
     def settled(self) -> bool:
@@ -101,37 +96,38 @@ class Target:
         Each session claims the checkpoint anew: what the one before it may still have under way is
         then committed or refused. Raises Fenced if another daemon has claimed it meanwhile.
         """
-        if self._connection is not None:
+        if self._opened is not None:
             return self.checkpoint
-        connection = await open_session(self._dsn)
+        session = await Session.open(self._dsn, self._slot, self._schemas)
         try:
-            await self._start(connection)
+            epoch = None if self._checkpoint is None else self._checkpoint.epoch
+            self._checkpoint = await claim(session.connection, self._slot, epoch)
+            await session.load_held()
         except BaseException:
-            await connection.close()
+            await session.connection.close()
             raise
-        self._connection = connection
+        self._primary_keys = session.catalog.primary_keys()
+        self._certain = True
+        self._opened = session
         return self.checkpoint
 
-    async def _start(self, connection: Connection) -> None:
-        self._catalog = await load_catalog(connection, self._schemas)
-        self._planner = Planner(self._catalog)
-        epoch = None if self._checkpoint is None else self._checkpoint.epoch
-        self._checkpoint = await claim(connection, self._slot, epoch)
-        self._held = await load_held(connection, self._slot)
-        self._certain = True
+    @property
+    def _session(self) -> Session:
+        assert self._opened is not None, "open first"
+        return self._opened
 
     async def close(self) -> None:
         """End the session; what was not committed is gone, on the target as here."""
-        connection, self._connection = self._connection, None
+        session, self._opened = self._opened, None
         self._transaction.forget()
-        if connection is not None:
-            await connection.close()
+        if session is not None:
+            await session.connection.close()
 
     async def abandon(self) -> None:
         """Cut off the session in the middle of a statement, whether the server answers or not."""
-        connection = self._connection
-        if connection is None:
+        if self._opened is None:
             return
+        connection = self._opened.connection
         try:
             await connection.cancel_safe(timeout=CANCEL_S)
         except psycopg.Error as ex:
@@ -145,7 +141,6 @@ class Target:
         Raises psycopg.Error or CdcError, and then `close` is all that helps.
         """
         await self.open()
-        assert self._connection is not None
         while True:
             try:
                 replayed = await self._apply(batch)
@@ -154,16 +149,15 @@ class Target:
                     raise
                 # Somebody has emptied the quarantine, so that less has to wait.
                 await self._undo(ex, batch)
-                self._held = await load_held(self._connection, self._slot)
+                await self._session.load_held()
             else:
                 self._certain = True
                 return replayed
 
     async def _apply(self, batch: Batch) -> bool:
-        assert self._planner is not None
-        held, waiting, rest = self._held, list[Waiting](), batch
-        if self._held.concerns(batch.steps):
-            held = self._held.copy()
+        held, waiting, rest = self._session.held, list[Waiting](), batch
+        if held.concerns(batch.steps):
+            held = held.copy()
             parts = set_aside(batch, held)
             if parts is None:
                 await self._replay(batch)
@@ -173,46 +167,33 @@ class Target:
         replayed = plan is None or not await self._try(plan, rest, waiting)
         if replayed:
             # Unique values that swapped owners, say: in source order each change stands alone.
-            plan = await self._plan_in_order(rest)
+            plan = self._plan_in_order(rest)
             if plan is None or not await self._try(plan, rest, waiting):
                 await self._replay(batch)
                 return True
-        self._held = held
+        self._session.held = held
         return replayed
 
     async def _plan(self, batch: Batch) -> Plan | None:
         """Return how to write a batch as a set; None where it has to be replayed."""
-        assert self._planner is not None
         try:
-            return self._planner.plan(batch.steps)
+            return self._session.planner.plan(batch.steps)
         except ChangeRefused:
             # The table or column may be newer than the session, or not be prepared yet.
-            await self._reload(batch)
+            await self._session.reload(tables_of(batch.steps))
         try:
-            return self._planner.plan(batch.steps)
+            return self._session.planner.plan(batch.steps)
         except ChangeRefused as ex:
             if self._quarantine:
                 return None
             at = format_lsn(batch.end_lsn or batch.open_lsn)
             raise ChangeRefused(f"{ex.message} (in the changes up to {at})", hint=ex.hint) from ex
 
-    async def _plan_in_order(self, batch: Batch) -> Plan | None:
-        assert self._planner is not None
+    def _plan_in_order(self, batch: Batch) -> Plan | None:
         try:
-            return Plan(actions=list(self._planner.in_source_order(batch)))
+            return Plan(actions=list(self._session.planner.in_source_order(batch)))
         except ChangeRefused:
             return None
-
-    async def _reload(self, batch: Batch) -> None:
-        """Read the catalog again, and make the batch's tables take rows as they are."""
-        assert self._connection is not None
-        found = await load_catalog(self._connection, self._schemas)
-        names = tables_of(batch.steps)
-        changed = [table for name, table in found.tables.items() if name in names]
-        if await prepare_tables(self._connection, self._slot, changed):
-            found = await load_catalog(self._connection, self._schemas)
-        self._catalog = found
-        self._planner = Planner(found)
 
     async def _try(self, plan: Plan, batch: Batch, waiting: list[Waiting]) -> bool:
         """Write a plan; take it back and return False if the target refuses a statement of it."""
@@ -238,19 +219,19 @@ class Target:
         actions += plan.actions
         if batch.final:
             actions += self._end(batch.transactions[-1], len(batch.transactions), batch.changes)
-        await self._run(actions)
+        await self._session.run(actions)
         self._note(batch)
 
     async def _undo(self, error: psycopg.Error, batch: Batch) -> None:
         """Take back what this batch wrote: all of the transaction, or its last part."""
-        assert self._connection is not None
+        connection = self._session.connection
         if not self._transaction.is_open:
-            await self._connection.execute(b"rollback")
-        elif self._connection.info.transaction_status is TransactionStatus.IDLE:
+            await connection.execute(b"rollback")
+        elif connection.info.transaction_status is TransactionStatus.IDLE:
             # A deferred constraint spoke at the COMMIT, and took the parts before with it.
             raise refusal(error, None, batch.end_lsn) from error
         else:
-            await self._connection.execute(b"rollback to savepoint part")
+            await connection.execute(b"rollback to savepoint part")
 
     async def _replay(self, batch: Batch) -> None:
         """Apply a batch change by change: each source transaction as one of the target.
@@ -260,14 +241,14 @@ class Target:
         """
         self._certain = False
         if self._transaction.is_open or not batch.final:
-            held = self._held.copy()
-            await self._run(self._begin(part=True))
+            held = self._session.held.copy()
+            await self._session.run(self._begin(part=True))
             for end, changes in by_transaction(batch):
                 lsn = batch.open_lsn if end is None else end.lsn
                 await self._replaying(held, {}).run(changes, lsn)
             if batch.final:
                 await self._commit(batch.transactions[-1], len(batch.transactions), batch.changes)
-            self._held = held
+            self._session.held = held
             self._note(batch)
             return
         for end, changes in by_transaction(batch):
@@ -277,11 +258,10 @@ class Target:
     async def _replay_transaction(
         self, end: TransactionEnd, changes: list[Change | Truncation]
     ) -> None:
-        assert self._connection is not None
         suspects: dict[QualifiedName, Refusal] = {}
         while True:
-            held = self._held.copy()
-            await self._run(self._begin(part=False))
+            held = self._session.held.copy()
+            await self._session.run(self._begin(part=False))
             replay = self._replaying(held, suspects)
             try:
                 await replay.run(changes, end.lsn)
@@ -289,19 +269,23 @@ class Target:
                     await replay.check()
                 await self._commit(end, 1, len(changes))
             except Unsettled as ex:
-                await self._connection.execute(b"rollback")
+                await self._session.connection.execute(b"rollback")
                 suspects |= ex.suspects(changes, suspects)
+            except psycopg.Error as ex:
+                if ex.sqlstate != STALE:
+                    raise
+                # The transactions before this one are committed: only this one begins anew.
+                await self._session.connection.execute(b"rollback")
+                await self._session.load_held()
             else:
                 break
-        self._held = held
+        self._session.held = held
         self._checkpoint = self._transaction.committed(self.checkpoint, end.lsn, 1, len(changes))
 
     def _replaying(self, held: Held, suspects: dict[QualifiedName, Refusal]) -> Replay:
-        assert self._connection is not None
-        assert self._planner is not None
         return Replay(
-            self._connection,
-            self._planner,
+            self._session.connection,
+            self._session.planner,
             self._slot,
             held,
             quarantine=self._quarantine,
@@ -310,7 +294,7 @@ class Target:
 
     async def _commit(self, end: TransactionEnd, transactions: int, changes: int) -> None:
         try:
-            await self._run(self._end(end, transactions, changes))
+            await self._session.run(self._end(end, transactions, changes))
         except psycopg.Error as ex:
             self._raise_if_fenced(ex)
             if judge(ex) is Verdict.REPLAY:  # a deferred constraint speaks at the commit
@@ -320,8 +304,7 @@ class Target:
     def _begin(self, *, part: bool) -> list[Action]:
         # Until the target has answered, nobody here knows whether it has committed.
         self._certain = False
-        deferrable = self._planner is not None and self._planner.deferrable
-        return self._transaction.begin(part=part, deferrable=deferrable)
+        return self._transaction.begin(part=part, deferrable=self._session.planner.deferrable)
 
     def _end(self, end: TransactionEnd, transactions: int, changes: int) -> list[Action]:
         return self._transaction.end(self.checkpoint, end, transactions, changes)
@@ -338,7 +321,3 @@ class Target:
     def _raise_if_fenced(self, error: psycopg.Error) -> None:
         if error.sqlstate == "CD001":
             raise fenced(self._slot) from error
-
-    async def _run(self, actions: list[Action]) -> None:
-        assert self._connection is not None
-        await run(self._connection, actions)

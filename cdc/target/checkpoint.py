@@ -97,14 +97,23 @@ async def begin_snapshot(connection: Connection, identity: SlotIdentity) -> None
 
 
 async def complete_snapshot(connection: Connection, slot: str, lsn: Lsn) -> None:
-    """Set the checkpoint to the slot's consistent point: the stream may go on from there."""
-    cursor = await connection.execute(
-        "update cdc.checkpoint set lsn = %s::pg_lsn, updated_at = clock_timestamp()"
-        " where slot = %s and lsn is null",
-        (format_lsn(lsn), slot),
-    )
-    if cursor.rowcount != 1:
-        raise fenced(slot)
+    """Set the checkpoint to the slot's consistent point: the stream may go on from there.
+
+    Changes that were in quarantine are in the copy.
+    """
+    async with connection.transaction():
+        cursor = await connection.execute(
+            "update cdc.checkpoint set lsn = %s::pg_lsn, updated_at = clock_timestamp()"
+            " where slot = %s and lsn is null",
+            (format_lsn(lsn), slot),
+        )
+        if cursor.rowcount != 1:
+            raise fenced(slot)
+        await connection.execute(
+            "update cdc.quarantine set resolved_at = clock_timestamp(), resolution = 'copied anew'"
+            " where slot = %s and resolved_at is null",
+            (slot,),
+        )
 
 
 async def claim(connection: Connection, slot: str, epoch: int | None) -> Checkpoint:

@@ -28,7 +28,7 @@ from cdc.changes.fold import (
     Truncation,
     WholeRowChange,
 )
-from cdc.changes.relations import QualifiedName, Table
+from cdc.changes.relations import Table
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import Catalog, CatalogTable
 from cdc.postgres.ordering import reference_order
@@ -197,20 +197,6 @@ class Planner:
         if rows < SET_FORM_ROWS:
             return _row_form(changes, statements)
         return _set_form(changes, statements, plan)
-
-
-def tables_of(steps: list[Step]) -> set[QualifiedName]:
-    """Return the names of the tables that steps change."""
-    names: set[QualifiedName] = set()
-    for step in steps:
-        match step:
-            case Segment():
-                names.update(changes.table.name for changes in step.tables.values())
-            case KeyChange(table) | WholeRowChange(table):
-                names.add(table.name)
-            case Truncation(tables):
-                names.update(table.name for table in tables)
-    return names
 
 
 @dataclass(slots=True)

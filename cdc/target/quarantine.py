@@ -79,6 +79,19 @@ def _bytes(values: Sequence[str | None]) -> Row:
     return tuple(None if value is None else value.encode() for value in values)
 
 
+async def count_open(connection: Connection, slot: str) -> int:
+    """Return how many changes are in quarantine; none where there is no bookkeeping yet."""
+    try:
+        cursor = await connection.execute(
+            "select count(*)::int from cdc.quarantine where slot = %s and resolved_at is null",
+            (slot,),
+        )
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return 0
+    row = await cursor.fetchone()
+    return 0 if row is None else int(str(row[0]))
+
+
 def wait(slot: str, waiting: Waiting) -> Execute:
     """Return the statement that puts a change behind the one that it waits for."""
     return Execute(_WAIT, _change_parameters(slot, waiting.change, waiting.lsn))

@@ -1,19 +1,24 @@
-"""The session that writes to the target, and how it runs what a plan says.
+"""The session that writes to the target: what it knows of the target, how it runs what a plan says.
 
 Values are the text that the source sent: they go as parameters of unknown type, which the target's
 own input functions read, or as lines of a COPY. Statements that stand side by side are sent as one
 pipeline: one round trip, however many they are. Nothing is decided here, and nothing is retried.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 
 from psycopg import AsyncRawCursor
 from psycopg.adapt import Buffer, Dumper
 
+from cdc.changes.held import Held
+from cdc.changes.relations import QualifiedName
+from cdc.postgres.catalog import Catalog, load_catalog
 from cdc.postgres.session import Connection, connect
-from cdc.target.plan import Action
+from cdc.target.plan import Action, Planner
+from cdc.target.quarantine import load_held
 from cdc.target.statements import Copy, Execute
+from cdc.target.tables import prepare_tables
 
 # COPY data goes to the socket in pieces of this many bytes; larger ones gain nothing.
 _COPY_BLOCK = 1 << 18
@@ -28,7 +33,48 @@ class _TextDumper(Dumper):
         return obj
 
 
-async def open_session(dsn: str) -> Connection:
+class Session:
+    """A connection, the catalog as it found it, and the rows that wait in the quarantine."""
+
+    def __init__(
+        self, connection: Connection, slot: str, schemas: Sequence[str], catalog: Catalog
+    ) -> None:
+        self.connection = connection
+        self.slot = slot
+        self._schemas = schemas
+        self.catalog = catalog
+        self.planner = Planner(catalog)
+        self.held = Held()
+
+    @classmethod
+    async def open(cls, dsn: str, slot: str, schemas: Sequence[str]) -> "Session":
+        """Connect, and read the catalog. Raises psycopg.Error."""
+        connection = await connect_for_writing(dsn)
+        try:
+            return cls(connection, slot, schemas, await load_catalog(connection, schemas))
+        except BaseException:
+            await connection.close()
+            raise
+
+    async def load_held(self) -> None:
+        """Read what waits in the quarantine."""
+        self.held = await load_held(self.connection, self.slot)
+
+    async def reload(self, names: Collection[QualifiedName]) -> None:
+        """Read the catalog again, and make the named tables take rows as they are."""
+        found = await load_catalog(self.connection, self._schemas)
+        changed = [table for name, table in found.tables.items() if name in names]
+        if await prepare_tables(self.connection, self.slot, changed):
+            found = await load_catalog(self.connection, self._schemas)
+        self.catalog = found
+        self.planner = Planner(found)
+
+    async def run(self, actions: list[Action]) -> None:
+        """Run actions in order; raise the psycopg.Error of the first that fails."""
+        await run(self.connection, actions)
+
+
+async def connect_for_writing(dsn: str) -> Connection:
     """Connect. Raises psycopg.OperationalError."""
     connection = await connect(dsn)
     connection.adapters.register_dumper(bytes, _TextDumper)

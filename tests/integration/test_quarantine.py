@@ -6,7 +6,14 @@ import random
 import psycopg
 import pytest
 
-from tests.databases import fetch, migrate, run_sql, schema_publication, wait_until
+from tests.databases import (
+    fetch,
+    migrate,
+    run_sql,
+    schema_publication,
+    wait_until,
+    waits_for_lock,
+)
 from tests.pair import Pair, same_rows
 from tests.process import ok, run_cdc, spawn_cdc, streaming
 from tests.servers import on_every_version
@@ -60,6 +67,8 @@ def test_a_refused_change_waits_and_later_ones_of_its_row_behind_it(pair: Pair) 
     assert listed[0]["key"] == ["id"]
     assert "CheckViolation (23514) constraint small" in str(listed[0]["reason"])
     assert SECRET not in ok(pair, "quarantine", "list").stdout
+    assert "3 changes" in ok(pair, "status").stdout
+    assert "cdc.quarantine: holds 3 changes" in ok(pair, "check").stdout
     assert f"after balance  {SECRET}" in ok(pair, "quarantine", "show", str(listed[0]["id"])).stdout
 
     refused = run_cdc(pair, "quarantine", "retry")
@@ -228,6 +237,20 @@ def test_what_waits_goes_on_waiting_for_a_daemon_that_halts(pair: Pair) -> None:
     assert run_cdc(pair, "run", "--until-current").returncode == 78
 
 
+def test_a_new_copy_holds_what_waited(pair: Pair) -> None:
+    """Made again, the copy is whole, and nothing waits any more."""
+    prepare(pair, SMALL)
+    run_sql(pair.source_dsn, f"insert into credit.account values (1, {SECRET}), (2, 2)")
+    drain(pair)
+    run_sql(pair.target_dsn, MEND)
+    run_sql(pair.target_dsn, "update cdc.checkpoint set lsn = null")
+    ok(pair, "init")
+    assert entries(pair) == []
+    run_sql(pair.source_dsn, "update credit.account set balance = 3")
+    drain(pair)
+    assert same_rows(pair)["account"] == 2
+
+
 def test_the_quarantine_is_emptied_under_a_running_daemon(pair: Pair) -> None:
     """The next change of a row that waited is applied: the daemon finds that nothing waits."""
     prepare(pair, SMALL)
@@ -245,6 +268,31 @@ def test_the_quarantine_is_emptied_under_a_running_daemon(pair: Pair) -> None:
         assert daemon.terminate() == 0
     assert same_rows(pair)["account"] == 1
     assert entries(pair) == []
+
+
+def test_the_quarantine_is_emptied_before_a_replay(pair: Pair) -> None:
+    """The daemon finds out between two transactions that it commits: neither is applied twice."""
+    prepare(pair, SMALL)
+    with streaming(pair, QUARANTINE) as daemon:
+        run_sql(pair.source_dsn, f"insert into credit.account values (1, {SECRET})")
+        daemon.wait_for_log("in quarantine now")
+        wait_until(lambda: len(entries(pair)) == 1)
+        run_sql(pair.target_dsn, MEND)
+        ok(pair, "quarantine", "retry")
+        with psycopg.connect(pair.target_dsn) as blocker:
+            blocker.execute("lock table credit.bare")
+            run_sql(pair.source_dsn, "insert into credit.bare values (1, 'waits for the lock')")
+            wait_until(lambda: waits_for_lock(pair.target_dsn))
+            # Gathered behind it: one batch, replayed for its truncate.
+            for n in range(2, 5):
+                run_sql(pair.source_dsn, f"insert into credit.bare values ({n}, 'once')")
+            run_sql(pair.source_dsn, "truncate credit.rate")
+            run_sql(pair.source_dsn, "update credit.account set body = 'after the retry'")
+        body = "select body from credit.account"
+        wait_until(lambda: fetch(pair.target_dsn, body) == ["after the retry"])
+        assert daemon.terminate() == 0
+    assert entries(pair) == []
+    assert same_rows(pair)["bare"] == 4
 
 
 @pytest.mark.parametrize("seed", range(4))

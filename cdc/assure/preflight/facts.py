@@ -95,6 +95,8 @@ class Bookkeeping:
     checkpoint: Checkpoint | None
     chunks: frozenset[str]
     """Tables with rows that an initial copy of ours has written."""
+    quarantined: int
+    """Changes that could not be applied, and those that wait behind them."""
 
 
 @dataclass(slots=True, frozen=True)

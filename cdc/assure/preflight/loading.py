@@ -28,6 +28,7 @@ from cdc.settings import Settings
 from cdc.source.publication import load_publication
 from cdc.source.slot import load_slot
 from cdc.target.checkpoint import load_checkpoint
+from cdc.target.quarantine import count_open
 
 _SERVER = """
 select current_setting('server_version_num')::int as version,
@@ -207,14 +208,15 @@ async def _load_bookkeeping(connection: Connection, slot: str) -> Bookkeeping:
     try:
         checkpoint = await load_checkpoint(connection, slot)
         if checkpoint is None:
-            return Bookkeeping(exists, missing, True, None, frozenset())
+            return Bookkeeping(exists, missing, True, None, frozenset(), 0)
         chunks = await connection.execute(
             "select relation from cdc.snapshot_chunk where slot = %s", (slot,)
         )
+        quarantined = await count_open(connection, slot)
     except psycopg.errors.InsufficientPrivilege:
-        return Bookkeeping(exists, missing, False, None, frozenset())
+        return Bookkeeping(exists, missing, False, None, frozenset(), 0)
     names = frozenset(str(name) for (name,) in await chunks.fetchall())
-    return Bookkeeping(exists, missing, True, checkpoint, names)
+    return Bookkeeping(exists, missing, True, checkpoint, names, quarantined)
 
 
 async def _load_occupied(

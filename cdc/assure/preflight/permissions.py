@@ -118,6 +118,18 @@ def check_bookkeeping(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def check_quarantine(facts: Facts) -> Iterator[Finding]:
+    """Find changes that could not be applied: the target differs by them."""
+    count = facts.target.bookkeeping.quarantined
+    if count:
+        yield warns(
+            "target",
+            "cdc.quarantine",
+            f"holds {count} changes that were refused, or that wait behind one that was",
+            "cdc quarantine list",
+        )
+
+
 def check_triggers(facts: Facts) -> Iterator[Finding]:
     """Find triggers that would rewrite what the source has written."""
     for _, table in facts.pairs():
@@ -236,6 +248,7 @@ CHECKS = (
     check_row_security,
     check_read_only,
     check_bookkeeping,
+    check_quarantine,
     check_triggers,
     check_identity_columns,
     check_immediate_foreign_keys,
