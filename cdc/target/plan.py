@@ -32,7 +32,8 @@ from cdc.changes.relations import Table
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import Catalog, CatalogTable
 from cdc.postgres.ordering import reference_order
-from cdc.target.statements import Copy, Execute, Mask, TableStatements, truncate
+from cdc.target.statements import Copy, Execute, Mask, TableStatements
+from cdc.target.truncation import truncate
 from cdc.wire.copytext import encode_line
 from cdc.wire.messages import UNCHANGED, Relation, Row
 
@@ -104,7 +105,7 @@ class Planner:
                 f""" tables."{table}" of cdc.toml, and start again""",
             )
         tables = tuple(self._target(table) for table in step.tables)
-        return truncate(tables, restart_identity=step.restart_identity)
+        return truncate(tables, restart_identity=step.restart_identity, deferrable=self.deferrable)
 
     def plan(self, steps: list[Step]) -> Plan | None:
         """Return what leaves the same rows as the steps' messages one by one; None: replay them."""
@@ -119,8 +120,6 @@ class Planner:
                 case WholeRowChange(table, old, new):
                     plan.actions.append(self.statements(table).change_whole_row(old, new))
                 case Truncation():
-                    if self.deferrable:  # no check may be pending on a table that is truncated
-                        plan.actions += (CHECK, DEFER)
                     plan.actions.append(self.truncation(step))
         return plan
 

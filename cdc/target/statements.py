@@ -299,16 +299,6 @@ class TableStatements:
         )
 
 
-def truncate(tables: tuple[CatalogTable, ...], *, restart_identity: bool) -> Execute:
-    """Empty tables. Without CASCADE: the message lists what the source emptied, nothing more is.
-
-    So does the server's own apply worker (`apply_handle_truncate`).
-    """
-    names = ", ".join(quoted(table.schema, table.name) for table in tables)
-    identity = " restart identity" if restart_identity else ""
-    return Execute(f"truncate {names}{identity}".encode())
-
-
 def _projection(positions: tuple[int, ...], width: int) -> Callable[[Row], Row]:
     if positions == tuple(range(width)):
         return lambda row: row

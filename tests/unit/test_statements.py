@@ -7,7 +7,7 @@ import pytest
 from cdc.changes.relations import identify
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import CatalogTable
-from cdc.target.statements import Execute, TableStatements, truncate
+from cdc.target.statements import Execute, TableStatements
 from cdc.wire.messages import UNCHANGED
 from tests.unit.shapes import catalog_table, column, relation, table
 
@@ -171,14 +171,6 @@ def test_staged_keys_are_deleted() -> None:
         b'delete from "credit"."Lines" t using "pg_temp"."cdc stage 0" s'
         b' where s."cdc op" = 5 and t."account" = s."account" and t."line" = s."line"'
     )
-
-
-def test_tables_are_emptied_by_one_statement() -> None:
-    """Tables that reference each other cannot be truncated one after the other."""
-    tables = (catalog_table("Lines", COLUMNS), catalog_table("tags", ["id"]))
-    names = b'truncate "credit"."Lines", "credit"."tags"'
-    assert truncate(tables, restart_identity=False) == Execute(names)
-    assert truncate(tables, restart_identity=True) == Execute(names + b" restart identity")
 
 
 # What the target has to have
