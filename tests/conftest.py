@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.effort import load_profile
 from tests.pair import SUPABASE_EXTRAS, Pair, load, make_pair
 from tests.servers import SessionServers, Versions
+from tests.tally import summary
+
+load_profile()
 
 # What the caller's shell says of cdc or libpq is not what the tests are about.
 for name in [name for name in os.environ if name.startswith(("CDC_", "PG"))]:
@@ -23,6 +27,12 @@ MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 4 << 30
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES:
     os.environ["TMPDIR"] = str(MEMORY)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much was tried at random: a run that tried nothing would pass too."""
+    if counted := summary():
+        terminalreporter.write_line(counted)
 
 
 @pytest.fixture(scope="session")

@@ -132,11 +132,14 @@ class TableStatements:
         if not self.table.key:
             return ""
         key = self._columns(self.table.key)
-        if not self._settable:
-            return f"on conflict ({key}) do nothing"
+        # A row that was kept may have an equal key in other words: 1.0, where 1.00 comes.
+        kept = self.table.retains and not self.exact_key
         settings = ", ".join(
-            f"{self._column(n)} = excluded.{self._column(n)}" for n in self._settable
+            f"{self._column(n)} = excluded.{self._column(n)}"
+            for n in (self._written if kept else self._settable)
         )
+        if not settings:
+            return f"on conflict ({key}) do nothing"
         return f"on conflict ({key}) do update set {settings}"
 
     # Row form

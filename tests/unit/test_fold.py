@@ -2,14 +2,14 @@
 
 A model source runs random transactions (tests.unit.model); what the builder makes of its messages
 is applied to model targets in each order that is promised to be the same, and after each batch
-every target has to hold what the source holds.
+every target has to hold what the source holds. tests/integration/test_fold.py has the same
+operations run between real servers.
 """
 
 from collections.abc import Callable
-from itertools import product
+from functools import partial
 
 from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from cdc.changes.batch import Batch, BatchBuilder
 from cdc.changes.fold import (
@@ -17,39 +17,15 @@ from cdc.changes.fold import (
     Segment,
     TableChanges,
     Truncation,
+    WholeRowChange,
     resolve,
 )
 from cdc.changes.relations import RelationCache
 from cdc.wire.messages import UNCHANGED, Delete, Insert, Update
-from tests.unit.model import KEYS, RELATIONS, ROWS, Kind, ModelSource, ModelTarget, Operation
-
-# As often as they are here; PostgreSQL could send any of them at any time.
-KINDS: list[Kind] = [
-    *("announce", "commit", "take", "reshape", "truncate", "rekey", "rekey", "swap", "reinsert"),
-    *("insert", "insert", "insert", "update", "update", "update", "update", "delete", "delete"),
-]
-OPERATIONS = [
-    Operation(kind, table, row, other, keep, null)
-    for kind, table, row, other, keep, null in product(
-        KINDS, range(len(RELATIONS)), range(ROWS), range(ROWS), (True, False), (False, True)
-    )
-]
-
-
-def read_history(code: bytes) -> list[Operation]:
-    """Read two bytes as an operation: Hypothesis draws bytes evenly, and hundreds at once."""
-    indices = [high << 8 | low for high, low in zip(code[::2], code[1::2], strict=False)]
-    return [OPERATIONS[index % len(OPERATIONS)] for index in indices]
-
-
-# Hypothesis likes them short; what goes wrong late needs long ones.
-histories = st.one_of(
-    st.binary(max_size=20).map(read_history),
-    st.binary(min_size=80, max_size=160).map(read_history),
-)
-present = st.lists(
-    st.sets(st.integers(0, ROWS - 1)), min_size=len(RELATIONS), max_size=len(RELATIONS)
-)
+from tests.operations import Operation, histories, op
+from tests.tally import count
+from tests.unit.model import KEYS, Cut, ModelSource
+from tests.unit.model_target import ModelTarget
 
 
 def apply_upserts(target: ModelTarget, changes: TableChanges) -> None:
@@ -77,7 +53,13 @@ def deletes_first(target: ModelTarget, segment: Segment) -> None:
 
 
 def deletes_last(target: ModelTarget, segment: Segment) -> None:
-    """Write a segment as `target.plan` does for tables that others reference."""
+    """Write a segment as `target.plan` does for tables that others reference.
+
+    Not those whose equal keys may differ in text: there the plan asks for a replay.
+    """
+    if any(changes.table.name[1] == "number" for changes in segment.tables.values()):
+        one_by_one(target, segment)
+        return
     for changes in segment.tables.values():
         apply_upserts(target, changes)
     for changes in reversed(segment.tables.values()):
@@ -109,6 +91,8 @@ def apply(target: ModelTarget, batch: Batch, order: Callable[[ModelTarget, Segme
                 order(target, step)
             case KeyChange(table, old, new):
                 target.patch(table, table.key_values(old), new)
+            case WholeRowChange(table, old, new):
+                target.change_whole(table, old, new)
             case Truncation(tables):
                 for table in tables:
                     target.truncate(table)
@@ -122,49 +106,57 @@ def check_places(batch: Batch) -> None:
             assert len(places) == len(set(places)), "a key in two places"
             assert all(UNCHANGED not in row for row in changes.inserts.values()), "not whole"
             for key, row in [*changes.inserts.items(), *changes.updates.items()]:
-                assert changes.table.key_of(row) == key, "a row under another's key"
+                if changes.table.key:
+                    assert changes.table.key_of(row) == key, "a row under another's key"
 
 
-def op(kind: Kind, row: int = 0, other: int = 0, *, keep: bool = True) -> Operation:
-    """An operation on the first table."""
-    return Operation(kind, table=0, row=row, other=other, keep=keep, null=False)
+given_rows = partial(op, "insert")
 
 
-@given(present, histories)
-@settings(max_examples=settings().max_examples * 8)
-@example([{1, 2}, set(), set()], [op("swap", 1, 2)])
+@given(histories)
+@settings(max_examples=settings().max_examples * 100)
+@example([given_rows(1), given_rows(2), op("commit"), op("take"), op("swap", 1, 2)])
 @example(
-    [{1}, set(), set()], [op("insert", 2), op("delete", 1), op("rekey", 2, 1), op("update", 1)]
+    [
+        *(given_rows(1), op("commit"), op("take")),
+        *(op("insert", 2), op("delete", 1), op("rekey", 2, 1), op("update", 1)),
+    ]
 )
-@example([{1}, set(), set()], [op("rekey", 1, 2), op("take"), op("rekey", 2, 3), op("insert", 1)])
-@example([set(), set(), set()], [op("insert", 1), op("rekey", 1, 2), op("insert", 1)])
-@example([{1}, set(), set()], [op("update", 1), op("reshape"), op("update", 1), op("reinsert", 1)])
-def test_fold_then_apply_is_apply_one_by_one(
-    present: list[set[int]], operations: list[Operation]
-) -> None:
+@example(
+    [
+        *(given_rows(1), op("commit"), op("take")),
+        *(op("rekey", 1, 2), op("take"), op("rekey", 2, 3), op("insert", 1)),
+    ]
+)
+@example([op("insert", 1), op("rekey", 1, 2), op("insert", 1)])
+@example(
+    [
+        *(given_rows(1), op("commit"), op("take")),
+        *(op("update", 1), op("reshape"), op("update", 1), op("reinsert", 1)),
+    ]
+)
+def test_fold_then_apply_is_apply_one_by_one(operations: list[Operation]) -> None:
     """After any batch of any transactions, each order of applying it leaves the source's rows."""
-    source = ModelSource(present)
+    count("fold, pure", "examples")
+    source = ModelSource()
     builder = BatchBuilder(RelationCache(KEYS))
     targets = [(order, ModelTarget(source.state)) for order in ORDERS]
     sent = 0
 
-    def take() -> None:
+    def take(cut: Cut) -> None:
         nonlocal sent
         batch = builder.take()
-        assert (batch.final, batch.size) == (not source.in_transaction, sent)
+        assert (batch.final, batch.size) == (not cut.in_transaction, sent)
         sent = 0
         check_places(batch)
         for order, target in targets:
             apply(target, batch, order)
-            assert target.holds(source.state), order.__name__
+            assert target.holds(cut.state), order.__name__
 
-    for operation in operations:
+    for operation in [*operations, op("commit"), op("take")]:
         for message in source.run(operation):
-            builder.add(message, 1)
-            sent += 1
-        if operation.kind == "take":
-            take()
-    for message in source.commit():
-        builder.add(message, 1)
-        sent += 1
-    take()
+            if isinstance(message, Cut):
+                take(message)
+            else:
+                builder.add(message, 1)
+                sent += 1
