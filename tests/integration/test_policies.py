@@ -15,6 +15,7 @@ create schema credit;
 create table credit.gone (id int primary key, unit text, body text);
 create table credit.kept (id int primary key, unit text, body text);
 create table credit.marked (id int, part int, unit text, body text, primary key (id, part));
+create table credit.rate (rate numeric primary key);
 create table credit.bare (n int, t text);
 alter table credit.bare replica identity full;
 """
@@ -29,6 +30,9 @@ truncate = "ignore"
 
 [tables."credit.marked"]
 deletes = "soft"
+
+[tables."credit.rate"]
+deletes = "ignore"
 
 [tables."credit.bare"]
 deletes = "soft"
@@ -129,6 +133,19 @@ def test_keys_that_move_onto_rows_marked_as_deleted(pair: Pair) -> None:
     live_rows_are_equal(pair, "marked", "deleted_at")
     marked = "select id from credit.marked where deleted_at is not null"
     assert fetch(pair.target_dsn, marked) == [2]
+
+
+def test_a_key_that_comes_again_in_other_words(pair: Pair) -> None:
+    """1.0 was deleted and kept, 1.00 comes: the row is that of the source, few and many."""
+    prepare(pair)
+    for scale in (1, 2):
+        for first, last in ((1, 2), (10, 90)):
+            rows = f"select round(n, {scale}) from generate_series({first}, {last}) n"
+            run_sql(pair.source_dsn, f"delete from credit.rate; insert into credit.rate {rows}")
+            drain(pair)
+    assert fetch(pair.target_dsn, "select scale(rate), count(*) from credit.rate group by 1") == [
+        *(2, 83)
+    ]
 
 
 def test_rows_without_a_key_are_marked_one_by_one(pair: Pair) -> None:
