@@ -26,6 +26,7 @@ def test_the_first_deployment(pair: Pair, tmp_path: Path) -> None:
     assert same_rows(pair)["offers"] > 0
     run_blocks("recopy", pair, tmp_path)
     assert same_rows(pair)["offers"] > 0
+    run_blocks("quarantine", pair, tmp_path)
 
 
 def run_blocks(kind: str, pair: Pair, folder: Path) -> None:
