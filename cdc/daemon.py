@@ -24,6 +24,7 @@ from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect
 from cdc.progress import Progress
 from cdc.settings import Settings
+from cdc.source.row import row_reader
 from cdc.source.slot import emit_barrier
 from cdc.source.stream import ReplicationStream
 from cdc.sync.adopt import adopt_missing_tables
@@ -76,6 +77,7 @@ class Daemon:
             settings.source.schemas,
             settings.source.slot,
             quarantine=settings.apply.on_error == "quarantine",
+            read_row=row_reader(settings.source.require_dsn()),
         )
         self._limits = Limits(until.lsn, PATIENCE_S if until.asked else None)
         self._ready = False
@@ -234,6 +236,7 @@ async def _log_progress(progress: Progress) -> None:
                 "changes": progress.changes,
                 "batches": progress.batches,
                 "replays": progress.replays,
+                "repairs": progress.repairs,
             },
         )
 

@@ -26,6 +26,8 @@ class Progress:
     changes: int = 0
     batches: int = 0
     replays: int = 0
+    repairs: int = 0
+    """Rows that the target lacked, read from the source."""
     commit_time: int = 0
     """Of the last applied transaction, µs since 2000-01-01."""
 

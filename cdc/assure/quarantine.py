@@ -20,6 +20,7 @@ from cdc.lsn import Lsn, parse_lsn
 from cdc.postgres.catalog import Catalog, load_catalog
 from cdc.postgres.session import Connection
 from cdc.settings import Settings
+from cdc.source.row import row_reader
 from cdc.target.ledger import record
 from cdc.target.plan import CHECK, DEFER, Planner
 from cdc.target.quarantine import Entry, load_entries
@@ -77,7 +78,11 @@ async def retry(settings: Settings, ids: Sequence[int]) -> list[Attempt]:
             await target.execute(_LOCK)
             entries = await load_entries(target, slot)
             chosen = {entry.id for entry in entries if not ids or entry.id in ids}
-            return await _Retrial(target, slot, Planner(catalog), entries).run(chosen)
+            read_row = row_reader(settings.source.require_dsn())
+            replay = Replay(
+                target, Planner(catalog), slot, Held(), quarantine=False, read_row=read_row
+            )
+            return await _Retrial(target, replay, entries).run(chosen)
 
 
 async def skip(settings: Settings, ids: Sequence[int]) -> list[Entry]:
@@ -128,11 +133,9 @@ async def _resolve(target: Connection, entry: Entry, resolution: str) -> None:
 class _Retrial:
     """Entries tried again, inside the transaction that is open."""
 
-    def __init__(
-        self, target: Connection, slot: str, planner: Planner, entries: Sequence[Entry]
-    ) -> None:
+    def __init__(self, target: Connection, replay: Replay, entries: Sequence[Entry]) -> None:
         self._target = target
-        self._replay = Replay(target, planner, slot, Held(), quarantine=False)
+        self._replay = replay
         self._entries = entries
 
     async def run(self, chosen: set[int]) -> list[Attempt]:

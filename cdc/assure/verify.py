@@ -14,7 +14,6 @@ disagreement about the order could make different tables equal: only identical r
 and to the end of both, are that.
 """
 
-import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from psycopg import AsyncCopy, sql
 from cdc.errors import CheckFailed
 from cdc.postgres.catalog import Catalog, CatalogTable, load_catalog
 from cdc.postgres.session import Connection
+from cdc.wire.copytext import decode_line
 
 # In rows; about a tenth of a second.
 _REPORT_STEPS = 10_000
@@ -99,8 +99,9 @@ class _Selection:
 
     def key_of(self, line: bytes) -> tuple[bytes, ...]:
         """Return what the server sorted this row by."""
-        values = line.rstrip(b"\n").split(b"\t")
-        return tuple(_unescape(values[position]) for position in self.key)
+        row = decode_line(line)
+        # NULL is sorted as the empty text that format() makes.
+        return tuple(row[position] or b"" for position in self.key)
 
 
 def _select(table: CatalogTable) -> _Selection:
@@ -159,17 +160,3 @@ async def _merge(
         steps += 1
         if steps % _REPORT_STEPS == 0:
             report(counts)
-
-
-# Manual, COPY, "Text Format": what the server escapes with a letter; all else stands for itself.
-_ESCAPED = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
-_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
-
-
-def _unescape(value: bytes) -> bytes:
-    r"""Return a value's text; NULL, written \N, is sorted as the empty text that format() makes."""
-    if b"\\" not in value:
-        return value
-    if value == b"\\N":
-        return b""
-    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1], match[1]), value)

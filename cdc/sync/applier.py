@@ -130,6 +130,7 @@ class Applier:
     def _note(self, batch: Batch) -> None:
         progress = self._progress
         progress.batches += 1
+        progress.repairs = self._target.repairs
         progress.changes += batch.changes
         self._transactions += len(batch.transactions)
         if batch.final:

@@ -33,7 +33,7 @@ from cdc.target.checkpoint import Checkpoint, claim, fenced
 from cdc.target.plan import Action, Plan
 from cdc.target.quarantine import STALE, wait
 from cdc.target.refusal import Refusal, refusal
-from cdc.target.replay import Replay, Unsettled
+from cdc.target.replay import ReadRow, Replay, Unsettled
 from cdc.target.session import Session
 from cdc.target.statements import Execute
 from cdc.target.transaction import Transaction
@@ -47,7 +47,13 @@ class Target:
     """The session that writes to the target, and the checkpoint that it holds."""
 
     def __init__(
-        self, dsn: str, schemas: Sequence[str], slot: str, *, quarantine: bool = False
+        self,
+        dsn: str,
+        schemas: Sequence[str],
+        slot: str,
+        *,
+        quarantine: bool = False,
+        read_row: ReadRow | None = None,
     ) -> None:
         self._dsn = dsn
         self._schemas = schemas
@@ -58,6 +64,9 @@ class Target:
         self._certain = False
         self._transaction = Transaction()
         self._quarantine = quarantine
+        self._read_row = read_row
+        self.repairs = 0
+        """Rows that the target lacked, read from the source."""
 
     @property
     def connected(self) -> bool:
@@ -245,7 +254,9 @@ class Target:
             await self._session.run(self._begin(part=True))
             for end, changes in by_transaction(batch):
                 lsn = batch.open_lsn if end is None else end.lsn
-                await self._replaying(held, {}).run(changes, lsn)
+                replay = self._replaying(held, {})
+                await replay.run(changes, lsn)
+                self.repairs += replay.repairs
             if batch.final:
                 await self._commit(batch.transactions[-1], len(batch.transactions), batch.changes)
             self._session.held = held
@@ -280,6 +291,7 @@ class Target:
             else:
                 break
         self._session.held = held
+        self.repairs += replay.repairs
         self._checkpoint = self._transaction.committed(self.checkpoint, end.lsn, 1, len(changes))
 
     def _replaying(self, held: Held, suspects: dict[QualifiedName, Refusal]) -> Replay:
@@ -290,6 +302,7 @@ class Target:
             held,
             quarantine=self._quarantine,
             suspects=suspects,
+            read_row=self._read_row,
         )
 
     async def _commit(self, end: TransactionEnd, transactions: int, changes: int) -> None:

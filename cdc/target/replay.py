@@ -10,8 +10,9 @@ value of its row: the server's own message may quote one, so only its fields go 
 """
 
 import logging
-from collections.abc import Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from itertools import groupby
+from typing import TypeAlias
 
 import psycopg
 from psycopg import AsyncRawCursor
@@ -20,17 +21,22 @@ from cdc.backoff import Verdict, judge
 from cdc.changes.change import Change
 from cdc.changes.fold import Truncation
 from cdc.changes.held import Held, Waiting
-from cdc.changes.relations import QualifiedName
+from cdc.changes.relations import QualifiedName, Table
 from cdc.errors import ChangeRefused
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection
+from cdc.target.ledger import record
 from cdc.target.plan import CHECK, DEFER, Action, Planner
 from cdc.target.quarantine import add, release, wait, wait_with_truncate
 from cdc.target.refusal import Refusal, described, reason, refusal
 from cdc.target.session import run
 from cdc.target.statements import Execute
+from cdc.wire.messages import Row
 
 log = logging.getLogger(__name__)
+
+ReadRow: TypeAlias = Callable[[Table, Row], Awaitable[Row | None]]
+"""Asks the source for a row by its key: its values, or None where it is gone."""
 
 _SAVEPOINT = Execute(b"savepoint replay")
 _RELEASE = Execute(b"release savepoint replay")
@@ -67,6 +73,7 @@ class Replay:
         *,
         quarantine: bool,
         suspects: dict[QualifiedName, Refusal] | None = None,
+        read_row: ReadRow | None = None,
     ) -> None:
         self._connection = connection
         self._planner = planner
@@ -74,6 +81,9 @@ class Replay:
         self._held = held
         self._quarantine = quarantine
         self._suspects = suspects or {}
+        self._read_row = read_row
+        self.repairs = 0
+        """Rows that the target lacked, read from the source."""
 
     async def run(self, changes: Sequence[Change | Truncation], lsn: Lsn) -> None:
         """Apply changes of the transaction that ends at `lsn`.
@@ -163,7 +173,7 @@ class Replay:
             await self._connection.execute(_ROLLBACK)
             await self._refuse(change, lsn, Refusal(reason(ex), ex.sqlstate))
             return
-        if not found:
+        if not found and not await self._repair(change, lsn):
             why = "the target lacks a row of which the source sent only the changed columns"
             if not self._quarantine:
                 raise ChangeRefused(
@@ -173,6 +183,23 @@ class Replay:
                 )
             await self._refuse(change, lsn, Refusal(why, None))
         await self._connection.execute(_RELEASE.sql)
+
+    async def _repair(self, change: Change | Truncation, lsn: Lsn) -> bool:
+        """Write a row that the target lacks as the source has it by now, if it can be asked."""
+        if self._read_row is None or isinstance(change, Truncation):
+            return False
+        if not change.table.key or change.new is None:
+            return False
+        row = await self._read_row(change.table, change.new)
+        if row is not None:
+            whole = (*row, *(None for _ in change.table.policy.added))
+            await self._execute(self._planner.statements(change.table).upsert_row(whole))
+        came = "was read from the source" if row else "the source has deleted since"
+        detail = f"{change.table}: the target lacked a row, which {came}"
+        await record(self._connection, self._slot, "row repaired", f"{detail} ({format_lsn(lsn)})")
+        log.warning("repaired a row that the target lacked", extra={"change": described(change)})
+        self.repairs += 1
+        return True
 
     async def _execute(self, action: Execute) -> bool:
         """Run a change; return False where the row that it has to meet is not there."""

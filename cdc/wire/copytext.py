@@ -6,9 +6,15 @@ special bytes are counted: a separator between values and a `\N` for each NULL, 
 escaped value by value.
 """
 
-from cdc.wire.messages import Row
+import re
+
+from cdc.wire.messages import Row, Value
 
 _SPECIAL = b"\\\t\n\r"
+
+# What the server writes with a letter; after a backslash all else stands for itself.
+_ESCAPED = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 
 
 def encode_line(row: Row) -> bytes:
@@ -30,3 +36,16 @@ def _escape(value: bytes) -> bytes:
         .replace(b"\n", b"\\n")
         .replace(b"\r", b"\\r")
     )
+
+
+def decode_line(line: bytes) -> Row:
+    """Return the row that a line of COPY … TO STDOUT holds, as the server writes it."""
+    return tuple(map(_unescape, line.rstrip(b"\n").split(b"\t")))
+
+
+def _unescape(value: bytes) -> Value:
+    if b"\\" not in value:
+        return value
+    if value == b"\\N":
+        return None
+    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1], match[1]), value)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cdc.wire.copytext import encode_line
+from cdc.wire.copytext import decode_line, encode_line
 from cdc.wire.messages import Row, Value
 
 # Dense in what has to be escaped; no NUL, which no PostgreSQL text holds.
@@ -45,6 +45,7 @@ def read_value(text: bytes) -> Value:
 def test_a_line_gives_the_row_back(row: Row) -> None:
     """Whatever the values are, they come back: NULL, the empty one, a literal backslash N."""
     assert read_line(encode_line(row)) == row
+    assert decode_line(encode_line(row)) == row
 
 
 @pytest.mark.parametrize("neighbours", [(), (None,), (b"plain",), (b"\t", None)])
@@ -59,6 +60,12 @@ def test_every_byte_passes(neighbours: Row) -> None:
 def test_a_plain_row_is_written_as_it_is() -> None:
     """Values are separated by tabs, NULL is backslash N, the line ends in a newline."""
     assert encode_line((b"1", None, b"", b"text")) == b"1\t\\N\t\ttext\n"
+
+
+def test_a_line_of_the_server_is_read() -> None:
+    """It escapes more than it has to: control characters by their letters."""
+    line = b"a\\b\\\\c\\v\\f\t\\N\t\n"
+    assert decode_line(line) == (b"a\b\\c\v\f", None, b"")
 
 
 def test_special_bytes_are_escaped() -> None:
