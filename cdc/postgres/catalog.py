@@ -39,6 +39,8 @@ class ForeignKey:
     name: str
     references: tuple[str, str]
     deferrable: bool
+    cascades: bool = False
+    """A delete of the row that is referred to takes or changes the row that refers."""
 
 
 @dataclass(slots=True)
@@ -160,7 +162,7 @@ select n.nspname as schema, c.relname as table, i.indisprimary as primary_key,
 _FOREIGN_KEYS = """
 select n.nspname as schema, c.relname as table, k.conname as name,
        fn.nspname as references_schema, fc.relname as references_table,
-       k.condeferrable as deferrable
+       k.condeferrable as deferrable, k.confdeltype in ('c', 'n', 'd') as cascades
   from pg_constraint k join pg_class c on c.oid = k.conrelid
   join pg_namespace n on n.oid = c.relnamespace
   join pg_class fc on fc.oid = k.confrelid join pg_namespace fn on fn.oid = fc.relnamespace
@@ -209,6 +211,7 @@ class _ForeignKeyRow(_TableRow):
     references_schema: str
     references_table: str
     deferrable: bool
+    cascades: bool
 
 
 @dataclass(slots=True)
@@ -259,7 +262,9 @@ async def load_catalog(connection: Connection, schemas: Sequence[str]) -> Catalo
             table.identity_index = columns
     for table, foreign in await details(_ForeignKeyRow, _FOREIGN_KEYS):
         references = (foreign.references_schema, foreign.references_table)
-        table.foreign_keys += (ForeignKey(foreign.name, references, foreign.deferrable),)
+        table.foreign_keys += (
+            ForeignKey(foreign.name, references, foreign.deferrable, foreign.cascades),
+        )
     for table, trigger in await details(_TriggerRow, _TRIGGERS):
         table.user_triggers += (trigger.name,)
     return Catalog(tables)

@@ -186,12 +186,12 @@ class Target:
     async def _plan(self, batch: Batch) -> Plan | None:
         """Return how to write a batch as a set; None where it has to be replayed."""
         try:
-            return self._session.planner.plan(batch.steps)
+            return self._session.planner.plan(batch.steps, batch.transactions)
         except ChangeRefused:
             # The table or column may be newer than the session, or not be prepared yet.
             await self._session.reload(tables_of(batch.steps))
         try:
-            return self._session.planner.plan(batch.steps)
+            return self._session.planner.plan(batch.steps, batch.transactions)
         except ChangeRefused as ex:
             if self._quarantine:
                 return None

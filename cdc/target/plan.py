@@ -9,16 +9,21 @@ Within a segment, foreign keys and unique keys pull in opposite directions:
 
 What that order cannot satisfy (two rows that swap a unique value, a cycle of foreign keys) the
 target refuses, and the batch is replayed in source order. `plan` itself asks for the replay (None)
-where an order could go wrong unseen: step 3 finds rows by key, and if equal keys may differ in text
-(numeric 1.0 = 1.00) it could delete what step 2 has just written.
+where an order could go wrong unseen:
+
+- Step 3 finds rows by key, and if equal keys may differ in text (numeric 1.0 = 1.00) it could
+  delete what step 2 has just written.
+- While the source's checks wait, a row may refer to a key that is deleted and comes again later.
+  Where a segment ends inside a transaction, step 2 may write such a row, and ON DELETE CASCADE of
+  step 3 take it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import TypeAlias
 
-from cdc.changes.batch import Batch
+from cdc.changes.batch import Batch, TransactionEnd
 from cdc.changes.change import Change, each_change
 from cdc.changes.fold import (
     KeyChange,
@@ -78,9 +83,9 @@ class Planner:
         self._statements: dict[Table, TableStatements] = {}
         self._by_shape: dict[tuple[Relation, tuple[int, ...]], TableStatements] = {}
         self._rank = {name: n for n, name in enumerate(reference_order(catalog))}
-        self._referenced = {
-            key.references for table in catalog.tables.values() for key in table.foreign_keys
-        }
+        keys = [(table, key) for table in catalog.tables.values() for key in table.foreign_keys]
+        self._referenced = {key.references for _, key in keys}
+        self._cascades = [(t.qualified_name, key.references) for t, key in keys if key.cascades]
 
     def statements(self, table: Table) -> TableStatements:
         """Return the statements for a table; raise ChangeRefused where the target has no place."""
@@ -107,14 +112,21 @@ class Planner:
         tables = tuple(self._target(table) for table in step.tables)
         return truncate(tables, restart_identity=step.restart_identity, deferrable=self.deferrable)
 
-    def plan(self, steps: list[Step]) -> Plan | None:
-        """Return what leaves the same rows as the steps' messages one by one; None: replay them."""
+    def plan(self, steps: list[Step], transactions: Sequence[TransactionEnd] = ()) -> Plan | None:
+        """Return what leaves the same rows as the steps' messages one by one; None: replay them.
+
+        `transactions` are those that end in the steps.
+        """
         plan = Plan()
+        ends = {end.changes for end in transactions}
+        done = 0
         for step in steps:
+            done += len(step.messages) if isinstance(step, Segment) else 1
             match step:
                 case Segment():
-                    if not self._plan_segment(step, plan):
+                    if self._may_go_wrong(step, whole=done in ends):
                         return None
+                    self._plan_segment(step, plan)
                 case KeyChange(table, old, new):
                     plan.actions.append(self.statements(table).update_row(old, new))
                 case WholeRowChange(table, old, new):
@@ -163,17 +175,26 @@ class Planner:
                 " (`cdc check` lists all differences)",
             ) from None
 
-    def _plan_segment(self, segment: Segment, plan: Plan) -> bool:
+    def _may_go_wrong(self, segment: Segment, *, whole: bool) -> bool:
+        """Tell whether the order of a segment could leave other rows than the source's, unseen.
+
+        `whole`: a transaction ends with it, so that what refers to a row has one.
+        """
+        deleted = {c.table.name: c for c in segment.tables.values() if c.deletes}
+        written = {c.table.name for c in segment.tables.values() if c.inserts or c.updates}
+        inexact = any(
+            name in written and name in self._referenced and not self._exact(changes.table)
+            for name, changes in deleted.items()
+        )
+        return inexact or (
+            not whole and any(a in written and b in deleted for a, b in self._cascades)
+        )
+
+    def _plan_segment(self, segment: Segment, plan: Plan) -> None:
         changed = sorted(
             (c for c in segment.tables.values() if c.inserts or c.updates or c.deletes),
             key=lambda changes: self._rank.get(changes.table.name, 0),
         )
-        if any(
-            c.deletes and (c.inserts or c.updates) and not self._exact(c.table)
-            for c in changed
-            if c.table.name in self._referenced
-        ):
-            return False
         first: list[Action] = []
         then: list[Action] = []
         last: list[Action] = []
@@ -185,7 +206,6 @@ class Planner:
             else:
                 first += writes.deletes
         plan.actions += first + then + last
-        return True
 
     def _exact(self, table: Table) -> bool:
         return self.statements(table).exact_key
