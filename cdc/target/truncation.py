@@ -2,8 +2,9 @@
 
 PostgreSQL truncates no table with checks pending, and on the target more of them wait than on the
 source: there each foreign key is deferred until the commit. So those of the truncated tables are
-made first, which holds: on the source none was pending either. Others may have to wait, since the
-source may not meet them yet.
+made first. No others: the source may not meet them yet. And where even these fail, what waits is
+of a referenced table that stays, which may wait on the source too: then the rows are deleted, which
+PostgreSQL allows at any time.
 """
 
 from cdc.postgres.catalog import CatalogTable
@@ -23,6 +24,8 @@ begin
     execute 'set constraints ' || waiting || ' deferred';
   end if;
   {truncate};
+exception when foreign_key_violation then
+  {otherwise};
 end"""
 
 
@@ -38,7 +41,11 @@ def truncate(
     text = f"truncate {', '.join(names)}{' restart identity' if restart_identity else ''}"
     if deferrable:
         oids = ", ".join(f"{_literal(name)}::regclass" for name in names)
-        text = f"do {_literal(_SETTLED.format(tables=oids, truncate=text))}"
+        # A delete cannot restart sequences: then the change is refused.
+        deletes = "; ".join(f"delete from {name}" for name in names)
+        otherwise = "raise" if restart_identity else deletes
+        block = _SETTLED.format(tables=oids, truncate=text, otherwise=otherwise)
+        text = f"do {_literal(block)}"
     return Execute(text.encode())
 
 

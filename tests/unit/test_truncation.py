@@ -22,3 +22,11 @@ def test_what_waits_on_these_tables_is_checked_first() -> None:
     body = block[len("do '") : -1].replace("''", "'")
     assert body.count("""array['"credit"."Lines"'::regclass, '"credit"."it''s"'::regclass]""") == 2
     assert body.index("immediate") < body.index("deferred") < body.index(NAMES)
+    assert body.index(NAMES) < body.index('delete from "credit"."Lines"')
+
+
+def test_a_delete_is_no_truncation_that_restarts_sequences() -> None:
+    """Where checks fail and sequences were to be restarted, the change is refused."""
+    block = truncate(TABLES, restart_identity=True, deferrable=True).sql.decode()
+    assert "delete" not in block
+    assert "then\n  raise;" in block
