@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from psycopg import sql
 
 from cdc.changes.relations import Table
+from cdc.postgres.names import quoted
 from cdc.postgres.session import connect
 from cdc.wire.copytext import decode_line
 from cdc.wire.messages import Row
@@ -25,10 +26,15 @@ def row_reader(dsn: str) -> Callable[[Table, Row], Awaitable[Row | None]]:
             sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal((value or b"").decode()))
             for name, value in zip(table.key_columns, key, strict=True)
         ]
-        statement = sql.SQL("copy (select {} from {} where {}) to stdout").format(
+        # A table that inherits from it may have a row of the same key.
+        statement = sql.SQL(
+            "copy (select {} from {} where {} order by tableoid = {}::regclass desc limit 1)"
+            " to stdout"
+        ).format(
             sql.SQL(", ").join(columns),
             sql.Identifier(*table.name),
             sql.SQL(" and ").join(conditions),
+            sql.Literal(quoted(*table.name)),
         )
         async with (
             await connect(dsn, application_name="cdc repair") as source,

@@ -69,7 +69,7 @@ async def _adopt(
         await source.execute(sql.SQL("lock table {} in share mode").format(name))
         async with target.transaction():
             await _require_place(target, table, settings)
-            rows, size = await copy_table(source, target, table, by_query=False)
+            rows, size = await copy_table(source, target, table)
             await note_copied(target, settings.source.slot, table, rows, size)
             await record(
                 target, settings.source.slot, "table adopted", f"{shown}: {rows} rows copied"

@@ -10,7 +10,7 @@ that is cut off is begun anew by `sync.initialize`, under a new slot.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Self
@@ -20,7 +20,7 @@ from psycopg import sql
 
 from cdc.backoff import Verdict, judge
 from cdc.postgres.catalog import Catalog
-from cdc.postgres.ordering import Group, reference_graph
+from cdc.postgres.ordering import Group, QualifiedName, reference_graph
 from cdc.postgres.session import Connection, connect
 from cdc.source.publication import Publication, PublishedTable
 from cdc.sync.tasks import first_error
@@ -74,6 +74,7 @@ async def copy_snapshot(
     }
     order = TopologicalSorter({g: [r for r in rs if r in graph] for g, rs in graph.items()})
     order.prepare()
+    partitioned = {name for name, table in source.tables.items() if table.partitioned}
     progress = SnapshotProgress(
         len(published),
         estimated_rows=sum(source.tables[name].estimated_rows for name in published),
@@ -90,7 +91,7 @@ async def copy_snapshot(
 
     async def work() -> None:
         nonlocal remaining
-        async with _Copier(endpoints, publication, progress, report) as copier:
+        async with _Copier(endpoints, partitioned, progress, report) as copier:
             while (group := await ready.get()) is not None:
                 await copier.copy([published[name] for name in group if name in published])
                 order.done(group)
@@ -112,12 +113,12 @@ class _Copier:
     def __init__(
         self,
         endpoints: Endpoints,
-        publication: Publication,
+        partitioned: Container[QualifiedName],
         progress: SnapshotProgress,
         report: Report,
     ) -> None:
         self._endpoints = endpoints
-        self._publication = publication
+        self._partitioned = partitioned
         self._progress = progress
         self._report = report
         self._sessions: list[Connection] = []
@@ -149,7 +150,7 @@ class _Copier:
                         source,
                         target,
                         table,
-                        by_query=table.row_filter is not None or self._publication.via_root,
+                        partitioned=table.qualified_name in self._partitioned,
                         count=self._count,
                     )
                 except psycopg.Error as ex:
@@ -172,14 +173,14 @@ async def copy_table(
     target: Connection,
     table: PublishedTable,
     *,
-    by_query: bool,
+    partitioned: bool = False,
     count: Callable[[int, int], None] | None = None,
 ) -> tuple[int, int]:
     """Copy a table's published part inside the transactions that are open; return rows and bytes.
 
-    `count` hears of rows and bytes as they go. `by_query` for what COPY cannot read as a table.
+    `count` hears of rows and bytes as they go.
     """
-    statement_out, statement_in = copy_statements(table, by_query=by_query)
+    statement_out, statement_in = copy_statements(table, partitioned=partitioned)
     rows = size = 0
     block: list[bytes] = []
     block_size = 0
@@ -216,14 +217,18 @@ async def note_copied(
     )
 
 
-def copy_statements(table: PublishedTable, *, by_query: bool) -> tuple[sql.Composed, sql.Composed]:
+def copy_statements(
+    table: PublishedTable, *, partitioned: bool
+) -> tuple[sql.Composed, sql.Composed]:
     """Return the COPY that reads a table's published part, and the one that writes it."""
     name = sql.Identifier(table.schema, table.name)
     columns = sql.SQL(", ").join(_identifiers(table.columns))
-    if by_query:
-        # A partitioned table can only be read by a query, and so can a part of the rows.
+    if partitioned or table.row_filter is not None:
+        # A partitioned table can only be read by a query, and so can a part of the rows; rows of
+        # tables that inherit from it are theirs.
         rows = sql.SQL(f"where {table.row_filter}" if table.row_filter else "")
-        out = sql.SQL("copy (select {} from {} {}) to stdout").format(columns, name, rows)
+        own = sql.SQL("" if partitioned else "only ")
+        out = sql.SQL("copy (select {} from {}{} {}) to stdout").format(columns, own, name, rows)
     else:
         out = sql.SQL("copy {} ({}) to stdout").format(name, columns)
     return out, sql.SQL("copy {} ({}) from stdin").format(name, columns)

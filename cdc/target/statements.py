@@ -86,6 +86,8 @@ class TableStatements:
         """Equal keys have equal texts."""
         self._stage = quoted("pg_temp", f"cdc stage {number}")
         self._name = quoted(target.schema, target.name)
+        # Rows of tables that inherit from it are theirs, and come under their own names.
+        self._own = self._name if target.partitioned else f"only {self._name}"
         self._written = tuple(
             n for n, name in enumerate(table.columns) if not columns[name].generated
         )
@@ -173,15 +175,15 @@ class TableStatements:
             column = self._column(n) if n in self._exact else f"format('%s', {self._column(n)})"
             conditions.append(f"{column} = ${len(values)}")
         which = (
-            f"where (tableoid, ctid) = (select tableoid, ctid from {self._name}"
+            f"where (tableoid, ctid) = (select tableoid, ctid from {self._own}"
             f" where {' and '.join(conditions) or 'true'} limit 1)"
         )
-        what = f"delete from {self._name}" if new is None else f"update {self._name} set {sets}"
+        what = f"delete from {self._own}" if new is None else f"update {self._own} set {sets}"
         return Execute(f"{what} {which}{self._mark}".encode(), tuple(values), rows=1)
 
     @cached_property
     def _delete_row(self) -> bytes:
-        text = f"delete from {self._name} t where {self._matches_from(1)}{self._mark}"
+        text = f"delete from {self._own} t where {self._matches_from(1)}{self._mark}"
         return text.encode()
 
     def delete_row(self, key: Key) -> Execute:
@@ -207,7 +209,7 @@ class TableStatements:
         for each in keys:
             matches.append(self._matches_from(len(values) + 1))
             values += each
-        text = f"update {self._name} t set {sets} where {' or '.join(matches)}{self._mark}"
+        text = f"update {self._own} t set {sets} where {' or '.join(matches)}{self._mark}"
         whole = None if UNCHANGED in row else self.upsert_row(row)
         before = self._make_way(*keys) if self.table.retains and len(keys) > 1 else None
         return Execute(text.encode(), values, self._expect(mask, 1), whole, before)
@@ -223,8 +225,8 @@ class TableStatements:
         """
         matches, there = self._matches_from(1), self._matches_from(len(self.table.key) + 1)
         text = (
-            f"delete from {self._name} t where {matches}"
-            f" and exists (select from {self._name} t where {there}){self._mark}"
+            f"delete from {self._own} t where {matches}"
+            f" and exists (select from {self._own} t where {there}){self._mark}"
         )
         return Execute(text.encode(), self.table.key_values(new) + self.table.key_values(old))
 
@@ -288,7 +290,7 @@ class TableStatements:
         sets = ", ".join(f"{self._column(n)} = s.{self._column(n)}" for n in mask or self.table.key)
         matches = self._matches(lambda n: f"s.{self._column(n)}")
         return Execute(
-            f"update {self._name} t set {sets} from {self._stage} s"
+            f"update {self._own} t set {sets} from {self._stage} s"
             f" where s.{quoted(_OP)} = {op} and {matches}".encode(),
             rows=self._expect(mask, rows),
         )
@@ -297,7 +299,7 @@ class TableStatements:
         """Delete the staged rows of an op by their keys."""
         matches = self._matches(lambda n: f"s.{self._column(n)}")
         return Execute(
-            f"delete from {self._name} t using {self._stage} s"
+            f"delete from {self._own} t using {self._stage} s"
             f" where s.{quoted(_OP)} = {op} and {matches}".encode()
         )
 

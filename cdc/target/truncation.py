@@ -38,11 +38,13 @@ def truncate(
     of the target can be pending.
     """
     names = [quoted(table.schema, table.name) for table in tables]
-    text = f"truncate {', '.join(names)}{' restart identity' if restart_identity else ''}"
+    # What inherits from them is in the message too, if it was emptied.
+    own = [name if t.partitioned else f"only {name}" for name, t in zip(names, tables, strict=True)]
+    text = f"truncate {', '.join(own)}{' restart identity' if restart_identity else ''}"
     if deferrable:
         oids = ", ".join(f"{_literal(name)}::regclass" for name in names)
         # A delete cannot restart sequences: then the change is refused.
-        deletes = "; ".join(f"delete from {name}" for name in names)
+        deletes = "; ".join(f"delete from {name}" for name in own)
         otherwise = "raise" if restart_identity else deletes
         block = _SETTLED.format(tables=oids, truncate=text, otherwise=otherwise)
         text = f"do {_literal(block)}"

@@ -135,7 +135,7 @@ def test_steps_keep_their_order() -> None:
         "delete notes",
         "truncate notes",
     ]
-    assert made.actions[-1].sql == b'truncate "credit"."notes", "credit"."shares"'
+    assert made.actions[-1].sql == b'truncate only "credit"."notes", only "credit"."shares"'
 
 
 # When the order could go wrong unseen

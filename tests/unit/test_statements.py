@@ -8,6 +8,7 @@ from cdc.changes.relations import identify
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import CatalogTable
 from cdc.target.statements import Execute, TableStatements
+from cdc.target.truncation import truncate
 from cdc.wire.messages import UNCHANGED
 from tests.unit.shapes import catalog_table, column, relation, table
 
@@ -51,14 +52,15 @@ def test_a_whole_row_is_written_over_what_is_there() -> None:
 def test_a_row_is_deleted_by_its_key() -> None:
     """It may be gone already: any number of rows will do."""
     assert unmarked(LINES.delete_row((b"1", b"2"))) == Execute(
-        b'delete from "credit"."Lines" t where t."account" = $1 and t."line" = $2', (b"1", b"2")
+        b'delete from only "credit"."Lines" t where t."account" = $1 and t."line" = $2',
+        (b"1", b"2"),
     )
 
 
 def test_a_patch_sets_what_was_sent_on_the_one_row() -> None:
     """An unchanged TOAST value is not in SET; a row that is missing is an error."""
     assert unmarked(LINES.update_row((b"1", b"2"), PATCH)) == Execute(
-        b'update "credit"."Lines" t set "body" = $1 where t."account" = $2 and t."line" = $3',
+        b'update only "credit"."Lines" t set "body" = $1 where t."account" = $2 and t."line" = $3',
         (b"body", b"1", b"2"),
         rows=1,
     )
@@ -68,7 +70,7 @@ def test_a_patch_of_nothing_still_needs_its_row() -> None:
     """All values but the key unchanged: nothing is set, and the row has to be there."""
     nothing = LINES.update_row((b"1", b"2"), (b"1", UNCHANGED, b"2", b"", UNCHANGED))
     assert unmarked(nothing) == Execute(
-        b'update "credit"."Lines" t set "account" = t."account"'
+        b'update only "credit"."Lines" t set "account" = t."account"'
         b' where t."account" = $1 and t."line" = $2',
         (b"1", b"2"),
         rows=1,
@@ -79,7 +81,7 @@ def test_a_changed_key_is_set_where_the_old_one_was() -> None:
     """ON UPDATE CASCADE may have set it already; a whole row that is missing is inserted."""
     change = LINES.update_row((b"1", b"7"), WHOLE)
     assert unmarked(change) == Execute(
-        b'update "credit"."Lines" t'
+        b'update only "credit"."Lines" t'
         b' set "account" = $1, "line" = $2, "od""d" = $3, "body" = $4'
         b' where t."account" = $5 and t."line" = $6 or t."account" = $7 and t."line" = $8',
         (b"1", b"2", b"x", b"body", b"1", b"7", b"1", b"2"),
@@ -96,7 +98,7 @@ def test_a_table_of_nothing_but_its_key() -> None:
         (b"1",),
     )
     assert unmarked(TAGS.update_row(b"1", (b"2",))) == Execute(
-        b'update "credit"."tags" t set "id" = $1 where t."id" = $2 or t."id" = $3',
+        b'update only "credit"."tags" t set "id" = $1 where t."id" = $2 or t."id" = $3',
         (b"2", b"1", b"2"),
         rows=1,
         otherwise=unmarked(TAGS.upsert_row((b"2",))),
@@ -149,7 +151,7 @@ def test_staged_patches_set_their_mask_on_all_their_rows() -> None:
     """Each of them has to be there."""
     mask = LINES.mask(PATCH)
     assert LINES.patch_stage(4, mask, 7) == Execute(
-        b'update "credit"."Lines" t set "body" = s."body" from "pg_temp"."cdc stage 0" s'
+        b'update only "credit"."Lines" t set "body" = s."body" from "pg_temp"."cdc stage 0" s'
         b' where s."cdc op" = 4 and t."account" = s."account" and t."line" = s."line"',
         rows=7,
     )
@@ -158,7 +160,7 @@ def test_staged_patches_set_their_mask_on_all_their_rows() -> None:
 def test_staged_patches_of_nothing_still_need_their_rows() -> None:
     """An empty mask sets the key to itself: an UPDATE has to set something."""
     assert LINES.patch_stage(4, (), 7) == Execute(
-        b'update "credit"."Lines" t set "account" = s."account", "line" = s."line"'
+        b'update only "credit"."Lines" t set "account" = s."account", "line" = s."line"'
         b' from "pg_temp"."cdc stage 0" s'
         b' where s."cdc op" = 4 and t."account" = s."account" and t."line" = s."line"',
         rows=7,
@@ -168,7 +170,7 @@ def test_staged_patches_of_nothing_still_need_their_rows() -> None:
 def test_staged_keys_are_deleted() -> None:
     """They may be gone already."""
     assert LINES.delete_stage(5) == Execute(
-        b'delete from "credit"."Lines" t using "pg_temp"."cdc stage 0" s'
+        b'delete from only "credit"."Lines" t using "pg_temp"."cdc stage 0" s'
         b' where s."cdc op" = 5 and t."account" = s."account" and t."line" = s."line"'
     )
 
@@ -234,3 +236,11 @@ def test_a_narrower_column_is_refused() -> None:
         TableStatements(source, catalog_table("t", ["id", narrow]), 0)
     wide = replace(narrow, type_modifier=-1)
     TableStatements(source, catalog_table("t", ["id", wide]), 0)
+
+
+def test_a_partitioned_table_is_changed_with_its_partitions() -> None:
+    """Where any other is changed alone: what inherits from it comes under its own name."""
+    root = replace(catalog_table("tags", ["id"]), partitioned=True)
+    statements = TableStatements(table("tags", ["id"]), root, 2)
+    assert unmarked(statements.delete_row(b"1")).sql.startswith(b'delete from "credit"."tags" t')
+    assert truncate((root,), restart_identity=False).sql == b'truncate "credit"."tags"'

@@ -5,7 +5,7 @@ from cdc.target.truncation import truncate
 from tests.unit.shapes import catalog_table
 
 TABLES = (catalog_table("Lines", ["id"]), catalog_table("it's", ["id"]))
-NAMES = """truncate "credit"."Lines", "credit"."it's\""""
+NAMES = """truncate only "credit"."Lines", only "credit"."it's\""""
 
 
 def test_tables_are_emptied_by_one_statement() -> None:
@@ -22,7 +22,7 @@ def test_what_waits_on_these_tables_is_checked_first() -> None:
     body = block[len("do '") : -1].replace("''", "'")
     assert body.count("""array['"credit"."Lines"'::regclass, '"credit"."it''s"'::regclass]""") == 2
     assert body.index("immediate") < body.index("deferred") < body.index(NAMES)
-    assert body.index(NAMES) < body.index('delete from "credit"."Lines"')
+    assert body.index(NAMES) < body.index('delete from only "credit"."Lines"')
 
 
 def test_a_delete_is_no_truncation_that_restarts_sequences() -> None:
