@@ -57,6 +57,21 @@ class Trio:
         self.wait_for_oracle()
         return self._assert_equal([only] if only else tables(self.oracle_dsn), partial=partial)
 
+    def refresh_oracle(self) -> None:
+        """Tell the subscription of tables that came; it takes none of their rows."""
+        with psycopg.connect(self.oracle_dsn, autocommit=True) as oracle:
+            refresh = f"alter subscription {self.subscription} refresh publication"
+            oracle.execute(f"{refresh} with (copy_data = false)".encode())
+
+    def wait_for_copy(self) -> None:
+        """Wait until the subscription has copied all tables."""
+        deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
+        with psycopg.connect(self.oracle_dsn, autocommit=True) as oracle:
+            missing = "select 1 from pg_subscription_rel where srsubstate <> 'r'"
+            while oracle.execute(missing).fetchone():
+                assert time.monotonic() < deadline, "the subscription does not copy"
+                time.sleep(0.05)
+
     def wait_for_oracle(self) -> None:
         """Wait until the subscription has confirmed all that the source has written."""
         deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
@@ -98,11 +113,13 @@ def make_trio(
     *statements: str,
     copies: Sequence[str] | None = None,
     publication: str | None = None,
+    copy_data: bool = False,
 ) -> Iterator[Trio]:
     """Make the tables of `statements` in schema credit everywhere, and start both copies.
 
     `copies` are the tables' definitions on the copies, where they differ; `publication` is what
-    stands behind CREATE PUBLICATION name, where it is not for `cdc init` to choose.
+    stands behind CREATE PUBLICATION name, where it is not for `cdc init` to choose; `copy_data` has
+    the oracle take the rows that are there by then, as the daemon does.
     """
     oracle = f"{pair.slot}_native"
     execute(pair.target, f"create database {oracle}")
@@ -114,16 +131,20 @@ def make_trio(
             run(pair.source_admin_dsn, f"create publication {pair.publication} {publication}")
         result = run_cdc(pair, "init")
         assert result.returncode == 0, result.stderr
-        run(
-            pair.source_admin_dsn,
-            f"select pg_create_logical_replication_slot('{oracle}', 'pgoutput')",
-        )
+        slot = "" if copy_data else f", create_slot = false, slot_name = '{oracle}'"
+        if not copy_data:
+            run(
+                pair.source_admin_dsn,
+                f"select pg_create_logical_replication_slot('{oracle}', 'pgoutput')",
+            )
         with psycopg.connect(trio.oracle_dsn, autocommit=True) as connection:
             connection.execute(
                 f"create subscription {oracle} connection '{pair.source_admin_dsn}'"
                 f" publication {pair.publication}"
-                f" with (copy_data = false, create_slot = false, slot_name = '{oracle}')".encode()
+                f" with (copy_data = {copy_data}{slot})".encode()
             )
+        if copy_data:
+            trio.wait_for_copy()
         yield trio
     finally:
         _drop(pair, oracle)
