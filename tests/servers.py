@@ -36,7 +36,11 @@ TARGET_ROLE = "app_target"
 Role: TypeAlias = Literal["source", "target"]
 
 # Crashes of the machine are not tested, crashes of the server are: those do not need fsync.
-COMMON_SETTINGS: ServerSettings = (("fsync", "off"), ("max_connections", "200"))
+COMMON_SETTINGS: ServerSettings = (
+    ("fsync", "off"),
+    ("max_connections", "200"),
+    ("max_locks_per_transaction", "256"),  # for a transaction of thousands of tables
+)
 SETTINGS: dict[Role, ServerSettings] = {
     "source": (
         *COMMON_SETTINGS,

@@ -180,6 +180,8 @@ async def copy_table(
 
     `count` hears of rows and bytes as they go.
     """
+    if not table.columns:
+        return await _copy_rows_of_nothing(source, target, table), 0
     statement_out, statement_in = copy_statements(table, partitioned=partitioned)
     rows = size = 0
     block: list[bytes] = []
@@ -203,6 +205,19 @@ async def copy_table(
     if count is not None:
         count(len(block), block_size)
     return rows + len(block), size + block_size
+
+
+async def _copy_rows_of_nothing(
+    source: Connection, target: Connection, table: PublishedTable
+) -> int:
+    """Copy a table without columns, for which COPY has no syntax; return how many rows it has."""
+    name = sql.Identifier(table.schema, table.name)
+    count = sql.SQL("select count(*) from only {}").format(name)
+    row = await (await source.execute(count)).fetchone()
+    assert row is not None
+    insert = sql.SQL("insert into {} select from generate_series(1, %s::int8)").format(name)
+    await target.execute(insert, row)
+    return int(str(row[0]))
 
 
 async def note_copied(

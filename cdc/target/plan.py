@@ -213,7 +213,7 @@ class Planner:
     def _plan_table(self, changes: TableChanges, plan: Plan) -> "_Writes":
         statements = self.statements(changes.table)
         rows = len(changes.inserts) + len(changes.updates) + len(changes.deletes)
-        if rows < SET_FORM_ROWS:
+        if rows < SET_FORM_ROWS or not statements.stageable:
             return _row_form(changes, statements)
         return _set_form(changes, statements, plan)
 

@@ -28,6 +28,10 @@ from cdc.wire.copytext import encode_line
 from cdc.wire.messages import UNCHANGED, Row, Value
 
 _OP = "cdc op"
+
+# Of a table (MaxHeapAttributeNumber).
+_MAX_COLUMNS = 1600
+
 Mask = tuple[int, ...]
 """Positions of the columns that a patch sets."""
 
@@ -148,6 +152,8 @@ class TableStatements:
 
     @cached_property
     def _upsert_row(self) -> bytes:
+        if not self._written:
+            return f"insert into {self._name} default values{self._mark}".encode()
         values = ", ".join(f"${n}" for n in range(1, len(self._written) + 1))
         return (
             f"insert into {self._name} ({self._columns(self._written)})"
@@ -235,6 +241,11 @@ class TableStatements:
         return tuple(n for n in self._settable if row[n] is not UNCHANGED)
 
     # Set form
+
+    @property
+    def stageable(self) -> bool:
+        """The set form can be used: rows have values, and the stage's one column more has room."""
+        return 0 < len(self._written) < _MAX_COLUMNS
 
     @cached_property
     def create_stage(self) -> bytes:
