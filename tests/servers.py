@@ -47,6 +47,7 @@ SETTINGS: dict[Role, ServerSettings] = {
         ("wal_level", "logical"),
         ("max_replication_slots", "20"),
         ("max_wal_senders", "20"),
+        ("max_prepared_transactions", "10"),
     ),
     "target": COMMON_SETTINGS,
 }
