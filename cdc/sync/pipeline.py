@@ -139,8 +139,10 @@ class Pipeline:
         while not self._reached():
             frames = await self._stream.receive()
             self._feedback.note_frames()
-            for frame in frames:
-                if self._receive_frame(frame):
+            # Each is let go of once it is read: one may be a value of hundreds of megabytes.
+            frames.reverse()
+            while frames:
+                if self._receive_frame(frames.pop()):
                     await self._hand_over()
             if self._applier.free and self._builder.has_work:
                 if self._builder.in_transaction:
@@ -154,7 +156,9 @@ class Pipeline:
 
     def _receive_frame(self, frame: bytes) -> bool:
         """Take in one frame; return True if the batch is to be handed over now."""
+        size = len(frame)
         content = decode_frame(frame)
+        del frame
         if isinstance(content, PrimaryKeepalive):
             self._receive_keepalive(content)
             return False
@@ -162,7 +166,7 @@ class Pipeline:
         if self._is_known(message):
             return False
         builder = self._builder
-        builder.add(message, len(frame))
+        builder.add(message, size)
         if isinstance(message, Commit):
             self._progress.receive(message.end_lsn)
             self._note_pending()

@@ -115,10 +115,19 @@ async def _copy(cursor: AsyncRawCursor[tuple[object, ...]], action: Action) -> N
 
 
 def _blocks(lines: list[bytes]) -> Iterator[bytes]:
-    """Yield lines joined to blocks of at least _COPY_BLOCK bytes."""
+    """Yield lines joined to blocks of about _COPY_BLOCK bytes; a larger line is cut, never joined.
+
+    What is written at once is copied at once, by the driver and by libpq.
+    """
     block: list[bytes] = []
     size = 0
     for line in lines:
+        if len(line) > _COPY_BLOCK:
+            yield b"".join(block)
+            block.clear()
+            size = 0
+            yield from (line[at : at + _COPY_BLOCK] for at in range(0, len(line), _COPY_BLOCK))
+            continue
         block.append(line)
         size += len(line)
         if size >= _COPY_BLOCK:

@@ -3,7 +3,7 @@ r"""Rows as lines of COPY's text format (manual, COPY, "Text Format").
 Values go through as the text that the server sent; what has to be escaped is backslash, tab,
 newline and carriage return. Nearly no row holds any of them, so a line is joined first and its
 special bytes are counted: a separator between values and a `\N` for each NULL, or else it is
-escaped value by value.
+escaped value by value. A large one is escaped value by value at once: counting copies it.
 """
 
 import re
@@ -16,6 +16,9 @@ _SPECIAL = b"\\\t\n\r"
 _ESCAPED = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 
+# In bytes: from here on a line is copied no more often than it must be.
+_LARGE = 1 << 20
+
 
 def encode_line(row: Row) -> bytes:
     """Return the row as one line, ending in a newline."""
@@ -24,9 +27,21 @@ def encode_line(row: Row) -> bytes:
         line = b"\t".join([b"\\N" if value is None else value for value in row])
     else:
         line = b"\t".join(row)  # type: ignore[arg-type]  # no None in it, as counted above
+    if len(line) > _LARGE:
+        del line
+        return _join(row)
     if len(line) - len(line.translate(None, _SPECIAL)) != len(row) - 1 + nulls:
-        line = b"\t".join([b"\\N" if value is None else _escape(value) for value in row])
+        return _join(row)
     return line + b"\n"
+
+
+def _join(row: Row) -> bytes:
+    """Return the line of a row that may hold special bytes, joined once."""
+    parts: list[bytes] = []
+    for value in row:
+        parts += (b"\\N" if value is None else _escape(value), b"\t")
+    parts[-1:] = [b"\n"]
+    return b"".join(parts)
 
 
 def _escape(value: bytes) -> bytes:

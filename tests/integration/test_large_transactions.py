@@ -80,6 +80,20 @@ def test_unique_values_that_swap_owners_inside_it(pair: Pair) -> None:
     same_rows(pair)
 
 
+def test_values_larger_than_a_block(pair: Pair) -> None:
+    """Values of megabytes, plain or full of what COPY escapes, between rows that are small."""
+    prepare(pair)
+    with psycopg.connect(pair.source_dsn) as source:
+        source.execute(
+            "insert into credit.entry select n, n, case when n % 10 = 0"
+            r" then repeat(E'a\\b\tc\nd\re' || md5(n::text), n * 2000) else 'small' end"
+            " from generate_series(1, 60) n"
+        )
+        source.execute("update credit.entry set body = repeat('x', 3000000) where id = 5")
+    drain(pair)
+    assert same_rows(pair) == {"entry": 60}
+
+
 def test_survives_a_kill_in_its_middle(pair: Pair) -> None:
     """Killed between its batches, the target shows nothing of it, and the next run all of it."""
     prepare(pair)

@@ -71,3 +71,12 @@ def test_a_line_of_the_server_is_read() -> None:
 def test_special_bytes_are_escaped() -> None:
     """Backslash, tab, newline and carriage return, and nothing else."""
     assert encode_line((b"a\\b\tc\nd\re\x08\x0b", None)) == b"a\\\\b\\tc\\nd\\re\x08\x0b\t\\N\n"
+
+
+@pytest.mark.parametrize("value", [b"plain" * 300_000, b"a\tb\\\n" * 300_000])
+def test_a_large_row_is_written_as_any_other(value: bytes) -> None:
+    """A line that is encoded so that it is copied less is the same line."""
+    row = (value, None, b"", b"\r", value)
+    lines = [encode_line((one,)).removesuffix(b"\n") for one in row]
+    assert encode_line(row) == b"\t".join(lines) + b"\n"
+    assert read_line(encode_line(row)) == row
