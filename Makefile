@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 SERVER_VERSIONS := 15.19.0 16.15.0 17.11.0
 SERVERS := $(foreach version,$(SERVER_VERSIONS),.servers/$(firstword $(subst ., ,$(version))))
 
-.PHONY: help demo test check servers clean
+.PHONY: help demo test check bench servers clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -27,6 +27,9 @@ check: $(INSTALLED) ## lint, format, types, direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(INSTALLED) ## measure the daemon; ARGS names the workload: big, value
+	@$(BIN)/python -m tests.bench $(or $(ARGS),--help)
 
 servers: $(SERVERS) ## fetch PostgreSQL 15, 16 and 17 into .servers, for the tests
 	@for server in $(SERVERS); do $$server/bin/postgres --version; done
