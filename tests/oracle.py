@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from tests.databases import schema_publication
 from tests.pair import PINNED, Pair, execute
 from tests.process import run_cdc
 
@@ -86,6 +87,8 @@ def make_trio(pair: Pair, *statements: str) -> Iterator[Trio]:
     try:
         for dsn in (pair.source_dsn, pair.target_dsn, trio.oracle_dsn):
             run(dsn, "create schema credit", *statements)
+        if pair.plugin == "wal2json":  # the daemon makes no publication then
+            run(pair.source_admin_dsn, schema_publication(pair))
         result = run_cdc(pair, "init")
         assert result.returncode == 0, result.stderr
         run(

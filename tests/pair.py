@@ -21,6 +21,7 @@ from tests.servers import (
     SOURCE_ROLE,
     TARGET_ROLE,
     AnyServer,
+    Plugin,
     Role,
     SessionServers,
     Versions,
@@ -55,6 +56,7 @@ class Pair:
     slot: str
     publication: str
     state_dir: Path
+    plugin: Plugin = "pgoutput"
 
 
 @contextmanager

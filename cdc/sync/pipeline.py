@@ -25,13 +25,14 @@ from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.source.stream import ReplicationStream
 from cdc.sync.applier import Applier
+from cdc.sync.decoding import Decoding
 from cdc.sync.feedback import Feedback
 from cdc.sync.position import IdleFile
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
 from cdc.wire.messages import Begin, Commit, Message, Relation
-from cdc.wire.pgoutput import decode
 from cdc.wire.replication import PrimaryKeepalive, decode_frame
+from cdc.wire.wal2json import ShapeUnknown
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Pipeline:
     def __init__(
         self,
         stream: ReplicationStream,
+        decoding: Decoding,
         target: Target,
         progress: Progress,
         idle_file: IdleFile,
@@ -63,6 +65,7 @@ class Pipeline:
         limits: Limits,
     ) -> None:
         self._stream = stream
+        self._decoding = decoding
         self._progress = progress
         self._until = limits.until
         self._max_rows = settings.apply.max_rows
@@ -130,7 +133,12 @@ class Pipeline:
             frames = await self._stream.receive()
             self._feedback.note_frames()
             for frame in frames:
-                if self._receive_frame(frame):
+                try:
+                    full = self._receive_frame(frame)
+                except ShapeUnknown as unknown:
+                    await self._decoding.learn(unknown)
+                    full = self._receive_frame(frame)
+                if full:
                     await self._hand_over()
             if self._applier.free and self._builder.has_work:
                 if self._builder.in_transaction:
@@ -148,11 +156,19 @@ class Pipeline:
         if isinstance(content, PrimaryKeepalive):
             self._receive_keepalive(content)
             return False
-        message = decode(content.payload)
+        full = False
+        size = len(frame)
+        for message in self._decoding.decode(content.payload):
+            full = self._receive_message(message, size)
+            size = 0
+        return full
+
+    def _receive_message(self, message: Message, size: int) -> bool:
+        """Take in one message; return True if the batch is to be handed over after it."""
         if self._is_known(message):
             return False
         builder = self._builder
-        builder.add(message, len(frame))
+        builder.add(message, size)
         if isinstance(message, Commit):
             self._progress.receive(message.end_lsn)
             self._note_pending()

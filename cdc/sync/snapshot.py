@@ -1,4 +1,4 @@
-"""The initial copy: every published row as the exported snapshot shows it, bytes untouched.
+"""The initial copy: every row to copy as the exported snapshot shows it, bytes untouched.
 
 The slot was created with the snapshot, so what the copy does not hold, the stream will. Tables are
 copied by several connections at once, each group of tables after those that it references, since
@@ -22,7 +22,8 @@ from cdc.backoff import Verdict, judge
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.ordering import Group, reference_graph
 from cdc.postgres.session import Connection, connect
-from cdc.source.publication import Publication, PublishedTable
+from cdc.source.copied import CopiedTables
+from cdc.source.publication import PublishedTable
 from cdc.sync.tasks import first_error
 from cdc.target.replay import refused_copy
 
@@ -58,15 +59,15 @@ class Endpoints:
 
 async def copy_snapshot(
     endpoints: Endpoints,
-    publication: Publication,
+    copied: CopiedTables,
     source: Catalog,
     target: Catalog,
     *,
     workers: int,
     report: Report,
 ) -> None:
-    """Copy all published tables; raises psycopg.Error of the first table that fails."""
-    published = {table.qualified_name: table for table in publication.tables}
+    """Copy all tables; raises psycopg.Error of the first table that fails."""
+    published = {table.qualified_name: table for table in copied.tables}
     graph = {
         group: references
         for group, references in reference_graph(target).items()
@@ -90,7 +91,7 @@ async def copy_snapshot(
 
     async def work() -> None:
         nonlocal remaining
-        async with _Copier(endpoints, publication, progress, report) as copier:
+        async with _Copier(endpoints, progress, report, via_root=copied.via_root) as copier:
             while (group := await ready.get()) is not None:
                 await copier.copy([published[name] for name in group if name in published])
                 order.done(group)
@@ -112,12 +113,13 @@ class _Copier:
     def __init__(
         self,
         endpoints: Endpoints,
-        publication: Publication,
         progress: SnapshotProgress,
         report: Report,
+        *,
+        via_root: bool,
     ) -> None:
         self._endpoints = endpoints
-        self._publication = publication
+        self._via_root = via_root
         self._progress = progress
         self._report = report
         self._sessions: list[Connection] = []
@@ -149,7 +151,7 @@ class _Copier:
                         source,
                         target,
                         table,
-                        by_query=table.row_filter is not None or self._publication.via_root,
+                        by_query=table.row_filter is not None or self._via_root,
                         count=self._count,
                     )
                 except psycopg.Error as ex:

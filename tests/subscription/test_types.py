@@ -97,6 +97,8 @@ TYPES = (
 def test_values_of_every_type(pair: Pair) -> None:
     """Inserted, updated and deleted again: the text on the target is the text on the source."""
     known = {kind: values for kind, values in VALUES.items() if kind != "xml" or has_xml(pair)}
+    if pair.plugin == "wal2json":
+        known = {kind: carried(kind, values) for kind, values in known.items()}
     kinds = dict(enumerate(known.items()))
     columns = ", ".join(f"c{n} {kind}" for n, (kind, _) in kinds.items())
     with make_trio(pair, *TYPES, f"create table credit.t (id int primary key, {columns})") as trio:
@@ -135,6 +137,13 @@ def test_names_that_need_quotes(pair: Pair, name: str) -> None:
         trio.change(f"update credit.{quoted} set {quoted} = -1 where {quoted} = 1")
         trio.change(f"delete from credit.{quoted} where {quoted} > 60")
         trio.compare()
+
+
+def carried(kind: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the values that wal2json 2.5 does not send as null: JSON has no word for the others."""
+    if kind not in {"numeric", "numeric(20,4)", "real", "double precision"}:
+        return values
+    return tuple(value for value in values if value.strip("-") not in {"NaN", "Infinity"})
 
 
 def has_xml(pair: Pair) -> bool:

@@ -15,14 +15,15 @@ from urllib.parse import quote, urlencode
 
 from psycopg.conninfo import conninfo_to_dict
 
-from cdc.assure.preflight import definitions, permissions, publishing, streaming
+from cdc.assure.preflight import definitions, permissions, plugin, publishing, streaming
 from cdc.assure.preflight.facts import Facts, Intent
 from cdc.assure.preflight.findings import Finding, breaks
 from cdc.assure.preflight.loading import load_source, load_target
 from cdc.postgres.session import Connection, Side, connect, conninfo, endpoint
 from cdc.settings import Settings
 
-_CHECKS = (*streaming.CHECKS, *publishing.CHECKS, *definitions.CHECKS, *permissions.CHECKS)
+_CHECKS = (publishing.check_schemas, *streaming.CHECKS, *definitions.CHECKS, *permissions.CHECKS)
+_CHECKS_BY_PLUGIN = {"pgoutput": publishing.CHECKS, "wal2json": plugin.CHECKS}
 
 _NAME = "cdc check"
 
@@ -58,7 +59,8 @@ async def preflight(settings: Settings, *, intent: Intent = Intent.ASK) -> list[
             await load_source(source, settings),
             await load_target(target, settings),
         )
-    return [finding for check in _CHECKS for finding in check(facts)]
+    checks = (*_CHECKS_BY_PLUGIN[settings.source.plugin], *_CHECKS)
+    return [finding for check in checks for finding in check(facts)]
 
 
 async def _is_one_database(source: Connection, target: Connection) -> bool:

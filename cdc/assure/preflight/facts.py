@@ -85,6 +85,16 @@ class SlotKind:
 
 
 @dataclass(slots=True, frozen=True)
+class PluginTerms:
+    """What the source lets an output plugin do, and what it gives it."""
+
+    allowed: str | None
+    """output_plugin_libraries; None: the server has no such setting, and loads any."""
+    encoding: str
+    """Of the database."""
+
+
+@dataclass(slots=True, frozen=True)
 class Bookkeeping:
     """What the schema `cdc` on the target says."""
 
@@ -114,6 +124,7 @@ class SourceFacts:
     """An index of each table that could be its replica identity."""
     expressions: dict[tuple[str, str, str], str]
     """Of generated columns."""
+    plugin: PluginTerms
     publication: Publication | None
     slot: Slot | None
     """None where there is none, or a physical one."""
@@ -153,9 +164,14 @@ class Facts:
         checkpoint = self.target.bookkeeping.checkpoint
         return checkpoint is not None and checkpoint.lsn is not None
 
+    @property
+    def publication(self) -> Publication | None:
+        """The publication that says what is copied; None: it is missing, or nobody asks it."""
+        return self.source.publication if self.settings.source.plugin == "pgoutput" else None
+
     def copied(self) -> Iterator[CatalogTable]:
         """Yield the source's tables whose rows travel under the table's own name."""
-        publication = self.source.publication
+        publication = self.publication
         via_root = publication is not None and publication.via_root
         for table in self.source.catalog.tables.values():
             if table.travels(via_root=via_root):
@@ -170,7 +186,7 @@ class Facts:
 
     def sent(self, table: CatalogTable) -> set[str]:
         """Return the columns whose values the stream brings."""
-        published = self.source.publication.tables if self.source.publication else []
+        published = self.publication.tables if self.publication else []
         for part in published:
             if part.qualified_name == table.qualified_name:
                 return set(part.columns)

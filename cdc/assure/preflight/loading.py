@@ -16,6 +16,7 @@ from cdc.assure.preflight.facts import (
     Access,
     Bookkeeping,
     Capacity,
+    PluginTerms,
     Server,
     SlotKind,
     SourceFacts,
@@ -48,6 +49,11 @@ select current_setting('wal_level') as wal_level,
        (select count(*)::int from pg_stat_replication) as senders,
        (select nullif(setting::int8, -1) * 1048576 from pg_settings
          where name = 'max_slot_wal_keep_size') as keep_bytes
+"""
+
+_PLUGIN = """
+select current_setting('output_plugin_libraries', true) as allowed,
+       current_setting('server_encoding') as encoding
 """
 
 # The tables of the schemas, and those that their foreign keys reference elsewhere.
@@ -131,6 +137,7 @@ async def load_source(connection: Connection, settings: Settings) -> SourceFacts
             (str(schema), str(table)): str(index) for schema, table, index in indexes
         },
         expressions={(str(s), str(t), str(c)): str(text) for s, t, c, text in expressions},
+        plugin=await _one(connection, PluginTerms, _PLUGIN),
         publication=await load_publication(connection, settings.source.publication),
         slot=await load_slot(connection, name),
         slot_kind=await _load_slot_kind(connection, name),
