@@ -89,7 +89,9 @@ class PluginTerms:
     """What the source lets an output plugin do, and what it gives it."""
 
     allowed: str | None
-    """output_plugin_libraries; None: the server has no such setting, and loads any."""
+    """output_plugin_libraries; None: the server has no such setting, or we may not know."""
+    secret: bool
+    """The setting is there, and our role may not read it."""
     encoding: str
     """Of the database."""
 

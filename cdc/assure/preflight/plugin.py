@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from cdc.assure.preflight.facts import Facts
 from cdc.assure.preflight.findings import Finding, breaks, warns
+from cdc.postgres.names import quoted
 from cdc.source.plugin import AS_STRING_VERSION, allow
 
 # JSON has no word for some of their values. Domains and arrays over them travel as strings.
@@ -17,6 +18,15 @@ _NUMERIC, _NO_MODIFIER = 1700, -1
 
 def check_plugin_allowed(facts: Facts) -> Iterator[Finding]:
     """Find a source that does not load the plugin; older minor releases load any."""
+    server = facts.source.server
+    if facts.source.plugin.secret:
+        yield warns(
+            "source",
+            "output_plugin_libraries",
+            f"may not be read by role {server.role}: whether wal2json may be loaded is only found"
+            " out when the slot is made",
+            f"grant pg_read_all_settings to {quoted(server.role)};",
+        )
     allowed = facts.source.plugin.allowed
     if allowed is None or "wal2json" in (name.strip(' "') for name in allowed.split(",")):
         return
