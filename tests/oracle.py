@@ -37,6 +37,11 @@ class Trio:
         for statement in statements:
             run(self.pair.source_dsn, statement)
 
+    def everywhere(self, *statements: str) -> None:
+        """Run statements in one transaction of each of the three, the source last."""
+        for dsn in (self.oracle_dsn, self.pair.target_dsn, self.pair.source_dsn):
+            run(dsn, *statements)
+
     def compare(self, *, env: dict[str, str] | None = None) -> dict[str, int]:
         """Bring both copies up to date, assert that all three are equal, and count the rows."""
         result = run_cdc(self.pair, "run", "--until-current", env=env)
