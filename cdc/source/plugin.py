@@ -12,6 +12,7 @@ from typing import TypeAlias
 import psycopg
 
 from cdc.errors import CheckFailed
+from cdc.postgres.names import quoted
 from cdc.settings import SourceSettings
 
 Options: TypeAlias = dict[str, str]
@@ -53,7 +54,7 @@ def peek_options(source: SourceSettings) -> Options:
 
 
 def _publication(source: SourceSettings) -> Options:
-    return {"proto_version": "1", "publication_names": f'"{source.publication}"'}
+    return {"proto_version": "1", "publication_names": quoted(source.publication)}
 
 
 def _tables(source: SourceSettings) -> Options:

@@ -48,6 +48,11 @@ def clock_us() -> int:
     return time.time_ns() // 1000 - _EPOCH_US
 
 
+def _literal(value: str) -> sql.SQL:
+    """Quote a text for a replication command: their grammar knows no E'…'."""
+    return sql.SQL("'" + value.replace("'", "''") + "'")
+
+
 class ReplicationStream:
     """A replication session, and after `start` the stream of a slot."""
 
@@ -96,7 +101,7 @@ class ReplicationStream:
 
     async def _start(self, source: SourceSettings, lsn: Lsn, options: Options) -> None:
         listed = sql.SQL(", ").join(
-            sql.SQL("{} {}").format(sql.Identifier(name), sql.Literal(value))
+            sql.SQL("{} {}").format(sql.Identifier(name), _literal(value))
             for name, value in options.items()
         )
         command = sql.SQL("START_REPLICATION SLOT {} LOGICAL {} ({})").format(
