@@ -32,6 +32,7 @@ _BY_CODE = {
     "55006": Verdict.REPLAY,  # object_in_use: TRUNCATE of a table with deferred checks pending
     "55000": Verdict.HALT,  # object_not_in_prerequisite_state: the slot is lost
     "57014": Verdict.RETRY,  # query_canceled
+    "58P01": Verdict.HALT,  # undefined_file: a library that is not installed
     "CD001": Verdict.HALT,  # cdc.advance: another daemon moved the checkpoint
     "CD002": Verdict.REPLAY,  # cdc.expect: an UPDATE did not meet its rows
 }

@@ -28,6 +28,7 @@ from cdc.source.row import row_reader
 from cdc.source.slot import emit_barrier
 from cdc.source.stream import ReplicationStream
 from cdc.sync.adopt import adopt_missing_tables
+from cdc.sync.decoding import Decoding
 from cdc.sync.feedback import STATUS_INTERVAL_S
 from cdc.sync.initialize import initialize
 from cdc.sync.pipeline import Limits, Pipeline
@@ -169,6 +170,7 @@ class Daemon:
         )
         self._pipeline = Pipeline(
             stream,
+            Decoding(self._settings.source.plugin, source),
             self._target,
             progress,
             idle_file,

@@ -49,7 +49,9 @@ class SourceSettings(_Side):
         "cdc_credit", pattern="^[a-z0-9_]{1,63}$", description="replication slot; one per daemon"
     )
     publication: str = Field("cdc_credit", min_length=1, description="publication to stream")
-    plugin: Literal["pgoutput"] = Field("pgoutput", description="output plugin of the slot")
+    plugin: Literal["pgoutput", "wal2json"] = Field(
+        "pgoutput", description="output plugin of the slot: `pgoutput`, or `wal2json`"
+    )
 
 
 class TargetSettings(_Side):

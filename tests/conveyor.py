@@ -16,6 +16,7 @@ from cdc.changes.held import Waiting
 from cdc.changes.relations import RelationCache
 from cdc.errors import SlotBusy
 from cdc.lsn import Lsn
+from cdc.settings import SourceSettings
 from cdc.source.stream import ReplicationStream
 from cdc.target.apply import Target
 from cdc.target.plan import Plan
@@ -70,7 +71,8 @@ class Conveyor:
         try:
             lsn = (await target.open()).lsn
             assert lsn is not None
-            await stream.start(pair.slot, pair.publication, lsn)
+            source = SourceSettings(slot=pair.slot, publication=pair.publication)
+            await stream.start(source, lsn)
         except BaseException:
             await stream.close()
             await target.close()

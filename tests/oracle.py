@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from tests.databases import schema_publication
 from tests.pair import PINNED, Pair, execute
 from tests.process import run_cdc
 
@@ -129,6 +130,8 @@ def make_trio(
         trio.on_copies("create schema credit", *(statements if copies is None else copies))
         if publication is not None:
             run(pair.source_admin_dsn, f"create publication {pair.publication} {publication}")
+        elif pair.plugin == "wal2json":  # the daemon makes no publication then
+            run(pair.source_admin_dsn, schema_publication(pair))
         result = run_cdc(pair, "init")
         assert result.returncode == 0, result.stderr
         slot = "" if copy_data else f", create_slot = false, slot_name = '{oracle}'"

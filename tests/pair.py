@@ -21,6 +21,7 @@ from tests.servers import (
     SOURCE_ROLE,
     TARGET_ROLE,
     AnyServer,
+    Plugin,
     Role,
     SessionServers,
     Versions,
@@ -55,6 +56,7 @@ class Pair:
     slot: str
     publication: str
     state_dir: Path
+    plugin: Plugin = "pgoutput"
 
     @property
     def settings(self) -> Path:
@@ -162,7 +164,7 @@ def _tables(dsn: str, schema: str) -> dict[str, str]:
         select c.relname, string_agg(quote_ident(a.attname), ', ' order by a.attnum)
         from pg_class c
         join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-        where c.relnamespace = %s::regnamespace and c.relkind = 'r'
+        where c.relnamespace = (select oid from pg_namespace where nspname = %s) and c.relkind = 'r'
         group by c.relname
         order by c.relname
         """,

@@ -39,6 +39,7 @@ def environment(pair: Pair | None, changes: Mapping[str, str] | None = None) -> 
             "CDC_TARGET_DSN": pair.target_dsn,
             "CDC_SOURCE_SLOT": pair.slot,
             "CDC_SOURCE_PUBLICATION": pair.publication,
+            "CDC_SOURCE_PLUGIN": pair.plugin,
             "CDC_STATE_DIR": str(pair.state_dir),
         }
         if pair.settings.exists():

@@ -34,6 +34,7 @@ SOURCE_ROLE = "app_source"
 TARGET_ROLE = "app_target"
 
 Role: TypeAlias = Literal["source", "target"]
+Plugin: TypeAlias = Literal["pgoutput", "wal2json"]
 
 # Crashes of the machine are not tested, crashes of the server are: those do not need fsync.
 COMMON_SETTINGS: ServerSettings = (
@@ -178,6 +179,17 @@ def docker_answers() -> bool:
         except OSError:
             return False
     return True
+
+
+def require_wal2json(server: AnyServer) -> None:
+    """Skip the test where the server cannot load wal2json."""
+    if not isinstance(server, Server) or not has_wal2json(server.installation):
+        pytest.skip(
+            f"no wal2json for PostgreSQL {server.installation.major}"
+            f" (apt install postgresql-{server.installation.major}-wal2json)"
+            if isinstance(server, Server)
+            else "no wal2json in a container"
+        )
 
 
 class SessionServers:

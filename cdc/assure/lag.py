@@ -13,6 +13,7 @@ from cdc.errors import CheckFailed
 from cdc.lsn import format_lsn
 from cdc.postgres.session import Connection, connect
 from cdc.settings import Settings
+from cdc.source.plugin import peek_options
 from cdc.source.slot import Slot, holds_changes, load_slot
 from cdc.target.checkpoint import load_checkpoint
 
@@ -54,10 +55,15 @@ async def measure_lag(source: Connection, settings: Settings, *, ask_target: boo
         )
     checkpoint = await _checkpoint_lsn(settings) if ask_target else None
     lag_bytes = slot.lag_bytes
-    if lag_bytes and lag_bytes <= _PEEK_BYTES and not slot.active and slot.wal_status != "lost":
-        publication = settings.source.publication
-        if await holds_changes(source, slot.name, publication) is False:
-            lag_bytes = 0
+    if (
+        lag_bytes
+        and lag_bytes <= _PEEK_BYTES
+        and not slot.active
+        and slot.wal_status != "lost"
+        and slot.plugin == settings.source.plugin
+        and await holds_changes(source, slot.name, peek_options(settings.source)) is False
+    ):
+        lag_bytes = 0
     return Lag(
         slot=slot.name,
         active=slot.active,

@@ -9,7 +9,7 @@ from cdc.assure.lag import Lag, measure_lag
 from cdc.lsn import format_lsn
 from cdc.postgres.session import Connection, connect, endpoint
 from cdc.settings import Settings
-from cdc.source.publication import load_publication
+from cdc.source.copied import load_copied_tables
 from cdc.target.checkpoint import load_checkpoint
 from cdc.target.quarantine import count_open
 
@@ -38,8 +38,9 @@ async def load_status(settings: Settings) -> Status:
     """Ask both databases."""
     source_dsn, target_dsn = settings.source.require_dsn(), settings.target.require_dsn()
     slot = settings.source.slot
+    has_publication = settings.source.plugin == "pgoutput"
     async with await connect(source_dsn) as source, await connect(target_dsn) as target:
-        publication = await load_publication(source, settings.source.publication)
+        copied = await load_copied_tables(source, settings.source)
         lag = await measure_lag(source, settings, ask_target=False)
         checkpoint = await load_checkpoint(target, slot)
         tables = rows = quarantined = 0
@@ -53,8 +54,8 @@ async def load_status(settings: Settings) -> Status:
     return Status(
         source=endpoint(source_dsn),
         target=endpoint(target_dsn),
-        publication=publication.name if publication else None,
-        published_tables=len(publication.tables) if publication else 0,
+        publication=settings.source.publication if copied and has_publication else None,
+        published_tables=len(copied.tables) if copied else 0,
         lag=lag,
         checkpoint_lsn=lag.checkpoint_lsn,
         checkpoint_age_seconds=checkpoint.age_s if checkpoint else None,

@@ -11,7 +11,7 @@ from cdc.postgres.session import connect
 from cdc.settings import Settings
 from cdc.source.slot import Slot, create_slot, drop_slot, list_slots
 from cdc.source.stream import ReplicationStream
-from cdc.sync.initialize import ensure_publication
+from cdc.sync.initialize import ensure_tables
 
 app = typer.Typer(no_args_is_help=True, help="The replication slot and the WAL that it retains.")
 
@@ -88,8 +88,8 @@ async def _create(given: Settings) -> None:
                     f"slot {given.source.slot} exists already",
                     hint="`cdc slot list` shows it; `cdc slot drop` removes it",
                 )
-            # It has to be older than the slot, or the slot's first changes cannot be decoded.
-            await ensure_publication(source, given)
+            # A publication has to be older than the slot, or its first changes cannot be decoded.
+            await ensure_tables(source, given)
         await create_slot(
             stream.connection, given.source.slot, plugin=given.source.plugin, snapshot="nothing"
         )

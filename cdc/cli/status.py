@@ -26,7 +26,7 @@ def status(
     print_facts(
         [
             ("source", found.source),
-            ("publication", f"{found.publication or 'missing'}, {found.published_tables} tables"),
+            ("publication", f"{found.publication or 'none'}, {found.published_tables} tables"),
             ("slot", f"{found.lag.slot}, {found.lag.wal_status}"),
             ("streaming", "yes" if found.lag.active else "no: start `cdc run`"),
             ("behind", readable_bytes(found.lag.lag_bytes)),

@@ -33,6 +33,8 @@ PINNED: dict[str, str] = {
     # What is confirmed to the source has to be durable, whatever the database's default is.
     "synchronous_commit": "on",
     "row_security": "off",
+    # What a walsender leaves out, it says in a warning.
+    "client_min_messages": "warning",
     # The source's names are qualified everywhere; nothing is looked up by a path.
     "search_path": "pg_catalog",
 }

@@ -5,6 +5,8 @@ timestamp(0) too, timestamp without time zone drops the zone. Types of users hav
 other servers, so that nothing can be said of them here.
 """
 
+from cdc.wire.messages import UNKNOWN_TYPE
+
 # Oids from here on are given out by the server (transam.h, FirstNormalObjectId).
 _FIRST_USER_OID = 16384
 
@@ -33,7 +35,7 @@ def holds(
     type_oid: int, modifier: int, *, source_type_oid: int, source_modifier: int
 ) -> bool | None:
     """Tell whether a type takes every value of the source's type as it is; None: unknown."""
-    if max(type_oid, source_type_oid) >= _FIRST_USER_OID:
+    if source_type_oid == UNKNOWN_TYPE or max(type_oid, source_type_oid) >= _FIRST_USER_OID:
         return None
     if type_oid != source_type_oid:
         return (source_type_oid, type_oid) in _WIDER and modifier == _NO_MODIFIER

@@ -15,6 +15,7 @@ from psycopg.rows import class_row
 from cdc.errors import SlotBusy
 from cdc.lsn import Lsn, parse_lsn
 from cdc.postgres.session import Connection
+from cdc.source.plugin import Options, refusal
 
 FAILOVER_VERSION = 170000
 
@@ -125,9 +126,15 @@ async def create_slot(
     """
     failover = ", FAILOVER true" if replication.info.server_version >= FAILOVER_VERSION else ""
     statement = f"CREATE_REPLICATION_SLOT {{}} LOGICAL {{}} (SNAPSHOT '{snapshot}'{failover})"
-    cursor = await replication.execute(
-        sql.SQL(statement).format(sql.Identifier(name), sql.Identifier(plugin))
-    )
+    try:
+        cursor = await replication.execute(
+            sql.SQL(statement).format(sql.Identifier(name), sql.Identifier(plugin))
+        )
+    except psycopg.Error as ex:
+        refused = refusal(ex, plugin)
+        if refused is None:
+            raise
+        raise refused from ex
     row = await cursor.fetchone()
     assert row is not None
     _, consistent_point, exported, _ = row
@@ -167,11 +174,11 @@ async def emit_barrier(connection: Connection) -> Lsn:
     return parse_lsn(str(row[0]))
 
 
-async def holds_changes(connection: Connection, name: str, publication: str) -> bool | None:
-    """Tell whether anything that is published lies beyond a slot's confirmed position.
+async def holds_changes(connection: Connection, name: str, options: Options) -> bool | None:
+    """Tell whether anything that is copied lies beyond a slot's confirmed position.
 
     Looked up by decoding without consuming; takes the slot for as long, at most `PEEK_S`. None if
-    that does not suffice, if somebody else has the slot, or if the publication is gone.
+    that does not suffice, if somebody else has the slot, or if publication or plugin are gone.
     """
     try:
         async with connection.transaction():
@@ -180,13 +187,15 @@ async def holds_changes(connection: Connection, name: str, publication: str) -> 
             )
             cursor = await connection.execute(
                 "select from pg_logical_slot_peek_binary_changes(%s, null, 1,"
-                " 'proto_version', '1', 'publication_names', %s) limit 1",
-                (name, f'"{publication}"'),
+                " variadic %s::text[]) limit 1",
+                (name, [part for option in options.items() for part in option]),
             )
             return await cursor.fetchone() is not None
     except (
         psycopg.errors.QueryCanceled,
         psycopg.errors.ObjectInUse,
         psycopg.errors.UndefinedObject,
+        psycopg.errors.UndefinedFile,
+        psycopg.errors.InsufficientPrivilege,
     ):
         return None

@@ -7,13 +7,15 @@ psycopg has no API for streaming replication; its libpq wrapper is enough. Traps
   stays usable, so that the last status update can still be sent.
 - Never `get_copy_data(0)`: it holds the GIL while it blocks.
 - An error at the end of the stream has its SQLSTATE in the result, not in what is raised.
-- From 18 on, changes made while the publication did not exist are skipped with a mere warning
+- Some changes are left out with a mere warning: by wal2json an UPDATE or DELETE of a table without
+  a replica identity, by pgoutput from 18 on what was changed while the publication did not exist
   (before, with an error). The warning stands in the stream before what comes next, so the stream
   ends at it, and nothing beyond is received or confirmed.
 
 `receive` is for one task; `send_status` has no await inside and may be called from another.
 """
 
+import re
 import time
 
 import psycopg
@@ -22,9 +24,11 @@ from psycopg.abc import PQGen
 from psycopg.errors import Diagnostic
 from psycopg.waiting import Wait, wait_async
 
-from cdc.errors import PositionLost, Unavailable
+from cdc.errors import CheckFailed, NeedsOperator, PositionLost, Unavailable
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect_replication
+from cdc.settings import SourceSettings
+from cdc.source.plugin import Options, refusal, stream_options
 from cdc.source.slot import SystemIdentity, busy, identify_system
 from cdc.wire.replication import encode_standby_status_update
 
@@ -35,10 +39,18 @@ FRAME_BYTES = 1 << 20
 # PostgreSQL's epoch, 2000-01-01, in µs of Unix time.
 _EPOCH_US = 946_684_800_000_000
 
+# wal2json: "no tuple identifier for UPDATE in table …", "no old tuple data for DELETE in table …".
+_NOT_SENT = re.compile("no (old )?tuple (data|identifier) for ")
+
 
 def clock_us() -> int:
     """Return the time as the protocol has it: µs since 2000-01-01."""
     return time.time_ns() // 1000 - _EPOCH_US
+
+
+def _literal(value: str) -> sql.SQL:
+    """Quote a text for a replication command: their grammar knows no E'…'."""
+    return sql.SQL("'" + value.replace("'", "''") + "'")
 
 
 class ReplicationStream:
@@ -48,7 +60,7 @@ class ReplicationStream:
         self.connection = connection
         """Takes replication commands until `start`."""
         self._pgconn = connection.pgconn
-        self._skipped: str | None = None
+        self._lost: NeedsOperator | None = None
         connection.add_notice_handler(self._notice)
         self.system = system
 
@@ -70,27 +82,40 @@ class ReplicationStream:
         row = await cursor.fetchone()
         return float(str(row[0])) if row else 0.0
 
-    async def start(self, slot: str, publication: str, lsn: Lsn) -> None:
+    async def start(self, source: SourceSettings, lsn: Lsn) -> None:
         """Begin to stream what was committed after `lsn`.
 
         The server starts no earlier than the slot's confirmed_flush_lsn, without an error: whether
         that leaves a gap is to be found out before (`sync.position`).
         """
-        options = sql.SQL(", ").join(
-            [
-                sql.SQL("proto_version '1'"),
-                sql.SQL("publication_names {}").format(sql.Literal(f'"{publication}"')),
-                sql.SQL("messages 'true'"),
-            ]
+        alternatives = list(stream_options(source))
+        for options in alternatives:
+            try:
+                await self._start(source, lsn, options)
+            except psycopg.errors.InvalidParameterValue:
+                if options is alternatives[-1]:
+                    raise
+            else:
+                break
+        self._pgconn.nonblocking = 1
+
+    async def _start(self, source: SourceSettings, lsn: Lsn, options: Options) -> None:
+        listed = sql.SQL(", ").join(
+            sql.SQL("{} {}").format(sql.Identifier(name), _literal(value))
+            for name, value in options.items()
         )
         command = sql.SQL("START_REPLICATION SLOT {} LOGICAL {} ({})").format(
-            sql.Identifier(slot), sql.SQL(format_lsn(lsn)), options
+            sql.Identifier(source.slot), sql.SQL(format_lsn(lsn)), listed
         )
         try:
             await self.connection.execute(command)
         except psycopg.errors.ObjectInUse as ex:
-            raise busy(slot, None) from ex
-        self._pgconn.nonblocking = 1
+            raise busy(source.slot, None) from ex
+        except psycopg.Error as ex:
+            refused = refusal(ex, source.plugin)
+            if refused is None:
+                raise
+            raise refused from ex
 
     async def receive(self) -> list[bytes]:
         """Return the frames that are there, at least one; wait for it if there is none."""
@@ -106,12 +131,8 @@ class ReplicationStream:
                 size, data = pgconn.get_copy_data(1)
             except psycopg.OperationalError as ex:
                 raise self._end() from ex
-            if self._skipped is not None:
-                raise PositionLost(
-                    f"the source skips changes: {self._skipped}",
-                    hint="the publication was dropped, or dropped and made again, while there were"
-                    " changes: make a new copy (README, “When the slot is lost”)",
-                )
+            if self._lost is not None:
+                raise self._lost
             if size > 0:
                 frames.append(bytes(data))
                 received += size
@@ -130,8 +151,21 @@ class ReplicationStream:
         return frames
 
     def _notice(self, diagnostic: Diagnostic) -> None:
-        if diagnostic.sqlstate == "55000" and diagnostic.severity_nonlocalized == "WARNING":
-            self._skipped = diagnostic.message_primary
+        if diagnostic.severity_nonlocalized != "WARNING":
+            return
+        said = diagnostic.message_primary or ""
+        if diagnostic.sqlstate == "55000":
+            self._lost = PositionLost(
+                f"the source skips changes: {said}",
+                hint="the publication was dropped, or dropped and made again, while there were"
+                " changes: make a new copy (README, “When the slot is lost”)",
+            )
+        elif diagnostic.sqlstate == "01000" and _NOT_SENT.match(said):
+            self._lost = CheckFailed(
+                f"the source does not send a change: {said}",
+                hint="give the table a primary key or REPLICA IDENTITY FULL (`cdc check` shows"
+                " how), then make a new copy (README, “When the slot is lost”)",
+            )
 
     def _end(self) -> Exception:
         """Return why the stream ended."""

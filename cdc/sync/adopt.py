@@ -1,6 +1,7 @@
 """Tables that came later, where the publication is a list of tables.
 
-A publication of whole schemas has them from their first row on. A list does not: rows written
+A publication of whole schemas has them from their first row on, and so has wal2json, which knows no
+publication. A list does not: rows written
 before a table is added to it are in no stream. So a table is added in a transaction that keeps
 writers out (SHARE lock) while its rows are copied:
 
@@ -33,6 +34,8 @@ _LOCK_TIMEOUT = "3s"
 
 async def missing_tables(source: Connection, settings: Settings) -> list[PublishedTable]:
     """Return the tables that our publication, a list, does not have; referenced ones first."""
+    if settings.source.plugin != "pgoutput":
+        return []
     publication = await load_publication(source, settings.source.publication)
     if publication is None or publication.all_tables or publication.schemas:
         return []

@@ -18,7 +18,8 @@ from cdc.lsn import Lsn
 from cdc.postgres.catalog import Catalog, load_catalog
 from cdc.postgres.session import Connection, connect
 from cdc.settings import Settings
-from cdc.source.publication import Publication, create_publication, load_publication
+from cdc.source.copied import CopiedTables, load_copied_tables
+from cdc.source.publication import create_publication
 from cdc.source.slot import create_slot, drop_slot, load_slot
 from cdc.source.stream import ReplicationStream
 from cdc.sync.position import check_identity
@@ -80,16 +81,16 @@ async def _initialize(pair: _Pair, *, snapshot: bool, report: Report) -> Checkpo
         return checkpoint
     source = await load_catalog(pair.source, pair.settings.source.schemas)
     target = await load_catalog(pair.target, pair.settings.source.schemas)
-    publication = await ensure_publication(pair.source, pair.settings)
+    copied = await ensure_tables(pair.source, pair.settings)
     await _clear_slot(pair, checkpoint, keep=not snapshot)
     await add_bookkeeping(pair.target)
     if snapshot:
-        await _clear_tables(pair, publication)
+        await _clear_tables(pair, copied)
     await begin_snapshot(pair.target, pair.identity)
-    published = [target.tables[table.qualified_name] for table in publication.tables]
-    await prepare_tables(pair.target, pair.slot, published)
+    prepared = [target.tables[table.qualified_name] for table in copied.tables]
+    await prepare_tables(pair.target, pair.slot, prepared)
     if snapshot:
-        lsn = await _copy(pair, publication, source, target, report)
+        lsn = await _copy(pair, copied, source, target, report)
     else:
         lsn = await _take_slot(pair)
     await complete_snapshot(pair.target, pair.slot, lsn)
@@ -112,16 +113,17 @@ async def _lock(pair: _Pair) -> None:
         )
 
 
-async def ensure_publication(source: Connection, settings: Settings) -> Publication:
-    """Return our publication, created where it is missing."""
-    name = settings.source.publication
-    publication = await load_publication(source, name)
-    if publication is None:
+async def ensure_tables(source: Connection, settings: Settings) -> CopiedTables:
+    """Return the tables to copy; create the publication that says so where it is missing."""
+    copied = await load_copied_tables(source, settings.source)
+    if copied is None:
         tables = await load_catalog(source, settings.source.schemas)
-        await create_publication(source, name, settings.source.schemas, list(tables.tables))
-        publication = await load_publication(source, name)
-        assert publication is not None
-    return publication
+        await create_publication(
+            source, settings.source.publication, settings.source.schemas, list(tables.tables)
+        )
+        copied = await load_copied_tables(source, settings.source)
+        assert copied is not None
+    return copied
 
 
 async def _clear_slot(pair: _Pair, checkpoint: Checkpoint | None, *, keep: bool) -> None:
@@ -138,13 +140,13 @@ async def _clear_slot(pair: _Pair, checkpoint: Checkpoint | None, *, keep: bool)
     await drop_slot(pair.source, pair.slot)
 
 
-async def _clear_tables(pair: _Pair, publication: Publication) -> None:
+async def _clear_tables(pair: _Pair, copied: CopiedTables) -> None:
     """Empty what a copy that was cut off had filled; refuse tables with rows of somebody else."""
     cursor = await pair.target.execute(
         "select relation from cdc.snapshot_chunk where slot = %s", (pair.slot,)
     )
     ours = {str(row[0]) for row in await cursor.fetchall()}
-    names = {f"{t.schema}.{t.name}": sql.Identifier(t.schema, t.name) for t in publication.tables}
+    names = {f"{t.schema}.{t.name}": sql.Identifier(t.schema, t.name) for t in copied.tables}
     for name, table in names.items():
         cursor = await pair.target.execute(sql.SQL("select exists (select from {})").format(table))
         row = await cursor.fetchone()
@@ -178,7 +180,7 @@ async def _tell_who_is_waited_for(source: Connection) -> None:
 
 
 async def _copy(
-    pair: _Pair, publication: Publication, source: Catalog, target: Catalog, report: Report
+    pair: _Pair, copied: CopiedTables, source: Catalog, target: Catalog, report: Report
 ) -> Lsn:
     await _tell_who_is_waited_for(pair.source)
     created = await create_slot(
@@ -193,7 +195,7 @@ async def _copy(
     )
     await copy_snapshot(
         endpoints,
-        publication,
+        copied,
         source,
         target,
         workers=pair.settings.snapshot.workers,

@@ -26,13 +26,14 @@ from cdc.progress import Progress
 from cdc.settings import Settings, parse_table_name
 from cdc.source.stream import ReplicationStream
 from cdc.sync.applier import Applier
+from cdc.sync.decoding import Decoding
 from cdc.sync.feedback import Feedback
 from cdc.sync.position import IdleFile
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
 from cdc.wire.messages import Begin, Commit, Message, Relation
-from cdc.wire.pgoutput import decode
 from cdc.wire.replication import PrimaryKeepalive, decode_frame
+from cdc.wire.wal2json import ShapeUnknown
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Pipeline:
     def __init__(
         self,
         stream: ReplicationStream,
+        decoding: Decoding,
         target: Target,
         progress: Progress,
         idle_file: IdleFile,
@@ -72,6 +74,7 @@ class Pipeline:
         limits: Limits,
     ) -> None:
         self._stream = stream
+        self._decoding = decoding
         self._progress = progress
         self._until = limits.until
         self._max_rows = settings.apply.max_rows
@@ -142,7 +145,11 @@ class Pipeline:
             # Each is let go of once it is read: one may be a value of hundreds of megabytes.
             frames.reverse()
             while frames:
-                if self._receive_frame(frames.pop()):
+                try:
+                    full = self._receive_frame(frames)
+                except ShapeUnknown as unknown:
+                    full = await self._receive_again(unknown)
+                if full:
                     await self._hand_over()
             if self._applier.free and self._builder.has_work:
                 if self._builder.in_transaction:
@@ -154,15 +161,29 @@ class Pipeline:
         if self._builder.has_work:
             await self._hand_over()
 
-    def _receive_frame(self, frame: bytes) -> bool:
-        """Take in one frame; return True if the batch is to be handed over now."""
-        size = len(frame)
-        content = decode_frame(frame)
-        del frame
+    def _receive_frame(self, frames: list[bytes]) -> bool:
+        """Take in the last of the frames; return True if the batch is to be handed over now."""
+        size = len(frames[-1])
+        content = decode_frame(frames.pop())
         if isinstance(content, PrimaryKeepalive):
             self._receive_keepalive(content)
             return False
-        message = decode(content.payload)
+        return self._receive_payload(content.payload, size)
+
+    def _receive_payload(self, payload: bytes, size: int) -> bool:
+        full = False
+        for message in self._decoding.decode(payload):
+            full = self._receive_message(message, size)
+            size = 0
+        return full
+
+    async def _receive_again(self, unknown: ShapeUnknown) -> bool:
+        """Take in what can be understood once the source's catalog was looked at."""
+        await self._decoding.learn(unknown)
+        return self._receive_payload(unknown.payload, len(unknown.payload))
+
+    def _receive_message(self, message: Message, size: int) -> bool:
+        """Take in one message; return True if the batch is to be handed over after it."""
         if self._is_known(message):
             return False
         builder = self._builder

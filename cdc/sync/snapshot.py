@@ -1,4 +1,4 @@
-"""The initial copy: every published row as the exported snapshot shows it, bytes untouched.
+"""The initial copy: every row to copy as the exported snapshot shows it, bytes untouched.
 
 The slot was created with the snapshot, so what the copy does not hold, the stream will. Tables are
 copied by several connections at once, each group of tables after those that it references, since
@@ -22,7 +22,8 @@ from cdc.backoff import Verdict, judge
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.ordering import Group, QualifiedName, reference_graph
 from cdc.postgres.session import Connection, connect
-from cdc.source.publication import Publication, PublishedTable
+from cdc.source.copied import CopiedTables
+from cdc.source.publication import PublishedTable
 from cdc.sync.tasks import first_error
 from cdc.target.refusal import refused_copy
 
@@ -58,15 +59,15 @@ class Endpoints:
 
 async def copy_snapshot(
     endpoints: Endpoints,
-    publication: Publication,
+    copied: CopiedTables,
     source: Catalog,
     target: Catalog,
     *,
     workers: int,
     report: Report,
 ) -> None:
-    """Copy all published tables; raises psycopg.Error of the first table that fails."""
-    published = {table.qualified_name: table for table in publication.tables}
+    """Copy all tables; raises psycopg.Error of the first table that fails."""
+    published = {table.qualified_name: table for table in copied.tables}
     graph = {
         group: references
         for group, references in reference_graph(target).items()

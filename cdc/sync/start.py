@@ -37,7 +37,7 @@ async def start_stream(
     if checkpoint is None:
         checkpoint = await _load_and_check(source, identity, idle_file, settings)
     assert checkpoint.lsn is not None
-    await stream.start(identity.slot, settings.source.publication, checkpoint.lsn)
+    await stream.start(settings.source, checkpoint.lsn)
     claimed = checkpoint if known else await target.open()
     if claimed.lsn != checkpoint.lsn:
         raise Unavailable("the checkpoint moved while the stream was started")

@@ -17,6 +17,9 @@ Row: TypeAlias = tuple[Value, ...]
 # PostgreSQL has no NUL in any text, so this can be no value; compared by identity.
 UNCHANGED: Final = b"\0unchanged TOAST"
 
+# InvalidOid: the type of a column of which nothing more is known.
+UNKNOWN_TYPE: Final = 0
+
 
 @dataclass(slots=True)
 class Begin:

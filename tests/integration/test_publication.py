@@ -112,3 +112,13 @@ def test_part_of_a_table_is_published(tiny: Pair) -> None:
     assert fetch(tiny.target_dsn, "select id from credit.entry order by id") == fetch(
         tiny.target_dsn, part
     )
+
+
+def test_a_publication_may_have_any_name(tiny: Pair) -> None:
+    """Also one that the server's grammars have to be told of in different ways."""
+    named = {"CDC_SOURCE_PUBLICATION": 'it\'s \\ "mine"'}
+    assert run_cdc(tiny, "init", env=named).returncode == 0
+    run_sql(tiny.source_dsn, "insert into credit.account values (1, 1)")
+    result = run_cdc(tiny, "run", "--until-current", env=named)
+    assert result.returncode == 0, result.stderr
+    assert same_rows(tiny) == {"account": 1}

@@ -101,6 +101,8 @@ TYPES = (
 def test_values_of_every_type(pair: Pair) -> None:
     """Inserted, updated and deleted again: the text on the target is the text on the source."""
     known = {kind: values for kind, values in VALUES.items() if kind != "xml" or has_xml(pair)}
+    if pair.plugin == "wal2json":
+        known = {kind: carried(kind, values) for kind, values in known.items()}
     kinds = dict(enumerate(known.items()))
     columns = ", ".join(f"c{n} {kind}" for n, (kind, _) in kinds.items())
     with make_trio(pair, *TYPES, f"create table credit.t (id int primary key, {columns})") as trio:
@@ -234,6 +236,13 @@ def has_extension(name: str) -> Callable[[str], bool]:
     """Give what tells whether a server can create an extension."""
     query = "select count(*) from pg_available_extensions where name = %s"
     return lambda dsn: fetch(dsn, query, name) == [1]
+
+
+def carried(kind: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the values that wal2json 2.5 does not send as null: JSON has no word for the others."""
+    if kind not in {"numeric", "numeric(20,4)", "real", "double precision"}:
+        return values
+    return tuple(value for value in values if value.strip("-") not in {"NaN", "Infinity"})
 
 
 def has_xml(pair: Pair) -> bool:

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 
 from psycopg.conninfo import conninfo_to_dict
 
-from cdc.assure.preflight import definitions, permissions, policies, publishing, streaming
+from cdc.assure.preflight import definitions, permissions, plugin, policies, publishing, streaming
 from cdc.assure.preflight.facts import Facts, Intent
 from cdc.assure.preflight.findings import Finding, Severity, breaks
 from cdc.assure.preflight.loading import load_source, load_target
@@ -25,7 +25,13 @@ from cdc.settings import Settings
 
 # What these find on the target concerns single tables.
 _CHECKS_OF_TABLES = (*definitions.CHECKS, *policies.CHECKS)
-_CHECKS = (*streaming.CHECKS, *publishing.CHECKS, *_CHECKS_OF_TABLES, *permissions.CHECKS)
+_CHECKS = (
+    publishing.check_schemas,
+    *streaming.CHECKS,
+    *_CHECKS_OF_TABLES,
+    *permissions.CHECKS,
+)
+_CHECKS_BY_PLUGIN = {"pgoutput": publishing.CHECKS, "wal2json": plugin.CHECKS}
 
 _NAME = "cdc check"
 
@@ -61,7 +67,8 @@ async def preflight(settings: Settings, *, intent: Intent = Intent.ASK) -> list[
             await load_source(source, settings),
             await load_target(target, settings),
         )
-    findings = [finding for check in _CHECKS for finding in check(facts)]
+    checks = (*_CHECKS_BY_PLUGIN[settings.source.plugin], *_CHECKS)
+    findings = [finding for check in checks for finding in check(facts)]
     if not facts.forgives:
         return findings
     of_tables = [finding for check in _CHECKS_OF_TABLES for finding in check(facts)]

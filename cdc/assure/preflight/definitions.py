@@ -36,7 +36,9 @@ def check_replica_identity(facts: Facts) -> Iterator[Finding]:
                 "source",
                 str(table),
                 "has no replica identity: once it is published, UPDATE and DELETE fail on the"
-                " source",
+                " source"
+                if facts.settings.source.plugin == "pgoutput"
+                else "has no replica identity: its UPDATE and DELETE would not be sent",
                 mend,
             )
 
@@ -64,7 +66,8 @@ def _names(table: CatalogTable) -> set[str]:
 
 def check_generated_identity(facts: Facts) -> Iterator[Finding]:
     """Find tables whose whole row is the replica identity, a generated column in it."""
-    if facts.source.server.version < _GENERATED_IDENTITY_VERSION:
+    pgoutput = facts.settings.source.plugin == "pgoutput"
+    if facts.source.server.version < _GENERATED_IDENTITY_VERSION or not pgoutput:
         return
     for table in facts.copied():
         if table.replica_identity == "f" and any(column.generated for column in table.columns):

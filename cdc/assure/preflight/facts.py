@@ -85,6 +85,18 @@ class SlotKind:
 
 
 @dataclass(slots=True, frozen=True)
+class PluginTerms:
+    """What the source lets an output plugin do, and what it gives it."""
+
+    allowed: str | None
+    """output_plugin_libraries; None: the server has no such setting, or we may not know."""
+    secret: bool
+    """The setting is there, and our role may not read it."""
+    encoding: str
+    """Of the database."""
+
+
+@dataclass(slots=True, frozen=True)
 class Bookkeeping:
     """What the schema `cdc` on the target says."""
 
@@ -116,6 +128,7 @@ class SourceFacts:
     """An index of each table that could be its replica identity."""
     expressions: dict[tuple[str, str, str], str]
     """Of generated columns."""
+    plugin: PluginTerms
     publication: Publication | None
     slot: Slot | None
     """None where there is none, or a physical one."""
@@ -160,9 +173,14 @@ class Facts:
         """The stream goes on beside a table that does not fit: its changes go into quarantine."""
         return self.initialized and self.settings.apply.on_error == "quarantine"
 
+    @property
+    def publication(self) -> Publication | None:
+        """The publication that says what is copied; None: it is missing, or nobody asks it."""
+        return self.source.publication if self.settings.source.plugin == "pgoutput" else None
+
     def copied(self) -> Iterator[CatalogTable]:
         """Yield the source's tables whose rows travel under the table's own name."""
-        publication = self.source.publication
+        publication = self.publication
         via_root = publication is not None and publication.via_root
         for table in self.source.catalog.tables.values():
             if table.travels(via_root=via_root):
@@ -177,7 +195,7 @@ class Facts:
 
     def sent(self, table: CatalogTable) -> set[str]:
         """Return the columns whose values the stream brings."""
-        published = self.source.publication.tables if self.source.publication else []
+        published = self.publication.tables if self.publication else []
         for part in published:
             if part.qualified_name == table.qualified_name:
                 return set(part.columns)

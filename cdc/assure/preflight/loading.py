@@ -16,6 +16,7 @@ from cdc.assure.preflight.facts import (
     Access,
     Bookkeeping,
     Capacity,
+    PluginTerms,
     Server,
     SlotKind,
     SourceFacts,
@@ -132,6 +133,7 @@ async def load_source(connection: Connection, settings: Settings) -> SourceFacts
             (str(schema), str(table)): str(index) for schema, table, index in indexes
         },
         expressions={(str(s), str(t), str(c)): str(text) for s, t, c, text in expressions},
+        plugin=await _load_plugin_terms(connection),
         publication=await load_publication(connection, settings.source.publication),
         slot=await load_slot(connection, name),
         slot_kind=await _load_slot_kind(connection, name),
@@ -175,6 +177,17 @@ async def _load_system_identifier(connection: Connection) -> str | None:
         return None
     row = await cursor.fetchone()
     return None if row is None else str(row[0])
+
+
+async def _load_plugin_terms(connection: Connection) -> PluginTerms:
+    encoding = connection.info.parameter_status("server_encoding") or ""
+    try:
+        cursor = await connection.execute("select current_setting('output_plugin_libraries', true)")
+    except psycopg.errors.InsufficientPrivilege:  # takes pg_read_all_settings
+        return PluginTerms(None, secret=True, encoding=encoding)
+    row = await cursor.fetchone()
+    assert row is not None
+    return PluginTerms(None if row[0] is None else str(row[0]), secret=False, encoding=encoding)
 
 
 async def _load_access(connection: Connection, settings: Settings) -> dict[QualifiedName, Access]:

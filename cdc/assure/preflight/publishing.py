@@ -156,7 +156,6 @@ def check_publication_parts(facts: Facts) -> Iterator[Finding]:
 
 
 CHECKS = (
-    check_schemas,
     check_publication_exists,
     check_publication_operations,
     check_publication_tables,

@@ -1,0 +1,37 @@
+"""What the output plugin sent, into messages; with a look at the source's catalog where it is due.
+
+pgoutput says all by itself. A line of wal2json is understood with its table's shape, which has to
+be newer than the line's transaction: one read serves all transactions that were committed before
+it, so that a stream which catches up asks once a table, and one that keeps pace once a transaction
+at most.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from cdc.postgres.session import Connection
+from cdc.source.shapes import load_shape
+from cdc.wire import pgoutput
+from cdc.wire.messages import Message
+from cdc.wire.wal2json import Decoder, ShapeUnknown
+
+Decode: TypeAlias = Callable[[bytes], Sequence[Message]]
+
+
+class Decoding:
+    """Decodes one stream."""
+
+    def __init__(self, plugin: str, source: Connection) -> None:
+        self._decoder = Decoder()
+        self._source = source
+        self.decode: Decode = _decode_pgoutput if plugin == "pgoutput" else self._decoder.decode
+        """Returns messages, or raises ShapeUnknown; `learn` helps then."""
+
+    async def learn(self, unknown: ShapeUnknown) -> None:
+        """Read a table's shape, so that the same payload can be decoded."""
+        shape, lsn = await load_shape(self._source, unknown.schema, unknown.table)
+        self._decoder.learn(unknown.schema, unknown.table, shape, lsn)
+
+
+def _decode_pgoutput(payload: bytes) -> tuple[Message]:
+    return (pgoutput.decode(payload),)

@@ -1,0 +1,39 @@
+"""Each test of this folder runs once for each output plugin."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.pair import Pair, make_pair
+from tests.servers import Plugin, SessionServers, Versions, require_wal2json
+
+# The only version of which wal2json is in Debian 12.
+DEFAULT_VERSIONS: dict[Plugin, Versions] = {"pgoutput": Versions(), "wal2json": Versions(15, 18)}
+
+
+@pytest.fixture(params=["pgoutput", "wal2json"])
+def plugin(request: pytest.FixtureRequest) -> Plugin:
+    """The output plugin of the source's slot."""
+    chosen: Plugin = request.param
+    return chosen
+
+
+@pytest.fixture
+def versions(request: pytest.FixtureRequest, plugin: Plugin) -> Versions:
+    """Versions of the pair's servers: the plugin's, unless the test is `on_every_version`."""
+    chosen = getattr(request, "param", DEFAULT_VERSIONS[plugin])
+    assert isinstance(chosen, Versions)
+    return chosen
+
+
+@pytest.fixture
+def pair(
+    servers: SessionServers, versions: Versions, plugin: Plugin, tmp_path: Path
+) -> Iterator[Pair]:
+    """Two empty databases, with names and a state directory of their own."""
+    if plugin == "wal2json":
+        require_wal2json(servers.get("source", versions.source))
+    with make_pair(servers, versions, tmp_path / "state", credit=False) as made:
+        yield replace(made, plugin=plugin)
