@@ -107,6 +107,7 @@ class Conveyor:
             return
         batch = self._builder.take()
         replayed = await self._target.apply(batch)
+        count("fold, two servers", "changes", batch.changes)
         count("fold, two servers", "batches")
         count("fold, two servers", "replayed", replayed and self._target.form == "planned")
         if batch.final:

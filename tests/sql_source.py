@@ -4,11 +4,9 @@ A toasted value is really stored out of line. What a model does row by row is on
 where one can do it, so that the server's own order and its cascades are what is copied.
 """
 
-import contextlib
 from collections import Counter
 from typing import TypeAlias
 
-import psycopg
 from psycopg import Connection, pq
 
 from tests.operations import MANY, TABLES, TEMPORARY, TOASTED, Operation, Shape
@@ -24,7 +22,8 @@ TAKE = "take"
 SCHEMA = """
 create schema credit;
 create table credit.single (
-  id int primary key, unit int unique, link int references credit.single deferrable,
+  id int primary key, unit int unique,
+  link int references credit.single on delete cascade deferrable,
   note text, body text);
 create table credit.composite (
   a int, body text, b int, note text, unit int unique deferrable,
@@ -65,6 +64,12 @@ _CLEAR = f"truncate {', '.join(f'credit.{shape.name}' for shape in TABLES)};" + 
 )
 
 
+_LET_GO = """
+update credit.full f set link = null where link is not null
+   and not exists (select from credit.single where id = f.link)
+"""
+
+
 def read_rows(connection: Connection) -> Rows:
     """Return the rows of all tables as text, each with how often it is there."""
     rows: Rows = {shape.name: Counter() for shape in TABLES}
@@ -95,7 +100,7 @@ class SqlSource:
             case "commit":
                 self.commit()
             case "rollback":
-                self._rollback()
+                self._rollback(whole=operation.null)
             case "savepoint":
                 self._begin()
                 self._savepoints += 1
@@ -115,23 +120,23 @@ class SqlSource:
         self._connection.execute(_CLEAR)
 
     def commit(self) -> None:
-        """Commit, if a transaction is open; a deferred constraint may make nothing of it."""
+        """Commit, if a transaction is open; what refers to nothing at last lets go of it."""
         if self.in_transaction:
-            with contextlib.suppress(psycopg.IntegrityError):
-                self._connection.execute("commit")
-                self.transactions += 1
+            self._connection.execute(_LET_GO)
+            self._connection.execute("commit")
+            self.transactions += 1
             self._savepoints = 0
 
     def _begin(self) -> None:
         if not self.in_transaction:
             self._connection.execute("begin")
 
-    def _rollback(self) -> None:
+    def _rollback(self, *, whole: bool) -> None:
         if self._savepoints:
             self._connection.execute(f"rollback to s{self._savepoints}")
             self._connection.execute(f"release s{self._savepoints}")
             self._savepoints -= 1
-        elif self.in_transaction:
+        elif whole and self.in_transaction:
             self._connection.execute("rollback")
 
     def _statements(self, shape: Shape, operation: Operation) -> str:  # noqa: PLR0911  # one a kind
@@ -183,7 +188,7 @@ class SqlSource:
         if "unit" in shape.columns:
             values["unit"] = "n"
         if "link" in shape.columns:
-            values["link"] = str(operation.other) if operation.keep else "null"
+            values["link"] = _link(shape, operation) if operation.keep else "null"
             if shape.name == "single" and first < last:
                 values["link"] = f"nullif(n - 1, {first - 1})"  # a tree by one statement
         values |= _key(shape, "n", long=operation.null)
@@ -200,14 +205,15 @@ class SqlSource:
         body = f"rpad('body {number} ', {_BODY_BYTES}, 'x')"
         if operation.kind.endswith("_many"):
             body = f"case when {row} % 2 = 0 then {body} end"
-        return {"note": f"'note {number}'", TOASTED: "null" if operation.null else body}
+        is_null = operation.null and shape.key
+        return {"note": f"'note {number}'", TOASTED: "null" if is_null else body}
 
     def _update(self, shape: Shape, operation: Operation, condition: str) -> str:
         values = self._values(shape, operation, _number(shape))
         if operation.keep:
             del values[TOASTED]
         if "link" in shape.columns and operation.kind == "update":
-            values["link"] = "null" if operation.null else str(operation.other)
+            values["link"] = "null" if operation.null else _link(shape, operation)
         sets = ", ".join(f"{name} = {value}" for name, value in values.items())
         return f"update credit.{shape.name} set {sets} where {condition}"
 
@@ -245,10 +251,17 @@ def _number(shape: Shape) -> str:
 
 
 def _at(shape: Shape, row: int) -> str:
-    """The condition for one row: any of those that are equal, where there is no key."""
+    """The condition for one row: where there is no key, not the one that is found first."""
     if shape.key:
         return f"{_number(shape)} = {row}"
-    return f"ctid = (select min(ctid) from credit.{shape.name} where id = {row})"
+    return f"ctid = (select max(ctid) from credit.{shape.name} where id = {row})"
+
+
+def _link(shape: Shape, operation: Operation) -> str:
+    """The row that is referred to; in the bag, written in one way or another."""
+    if shape.name == "bag":
+        return f"{operation.other}::numeric(6, {1 + (operation.null or not operation.keep)})"
+    return str(operation.other)
 
 
 def _key(shape: Shape, row: str, *, long: bool) -> dict[str, str]:

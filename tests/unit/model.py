@@ -124,7 +124,7 @@ class ModelSource:
                 yield from self.commit()
                 return
             case "rollback":
-                self._rollback()
+                self._rollback(whole=operation.null)
                 return
             case "take" if not self._saved:
                 yield Cut(self.state, in_transaction=False)
@@ -170,9 +170,9 @@ class ModelSource:
         lsn = next(self._lsns)
         yield Commit(lsn, next(self._lsns), 0)
 
-    def _rollback(self) -> None:
+    def _rollback(self, *, whole: bool) -> None:
         """Go back to the last savepoint, else to the start of the transaction."""
-        if self._saved:
+        if len(self._saved) > 1 or (whole and self._saved):
             length, tables = self._saved.pop()
             del self._pending[length:]
             for table, (shape, rows) in zip(self._tables, tables, strict=True):
