@@ -130,10 +130,7 @@ class ModelSource:
                 yield Cut(self.state, in_transaction=False)
                 return
         if not self._saved or operation.kind == "savepoint":
-            tables = [
-                (table.relation, {at: dict(row) for at, row in table.rows.items()})
-                for table in self._tables
-            ]
+            tables = [(t.relation, {n: {**r} for n, r in t.rows.items()}) for t in self._tables]
             self._saved.append((len(self._pending), tables))
         table = self._tables[operation.table]
         match operation.kind:
