@@ -116,7 +116,7 @@ def test_part_of_a_table_is_published(tiny: Pair) -> None:
 
 def test_a_publication_may_have_any_name(tiny: Pair) -> None:
     """Also one that the server's grammars have to be told of in different ways."""
-    named = {"CDC_SOURCE_PUBLICATION": "it's \\ \"mine\""}
+    named = {"CDC_SOURCE_PUBLICATION": 'it\'s \\ "mine"'}
     assert run_cdc(tiny, "init", env=named).returncode == 0
     run_sql(tiny.source_dsn, "insert into credit.account values (1, 1)")
     result = run_cdc(tiny, "run", "--until-current", env=named)
