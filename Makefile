@@ -4,6 +4,9 @@
 PYTHON ?= python3
 ARGS ?=
 
+# Processes that run tests, each with servers of its own; 0: in this one.
+JOBS ?= 2
+
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -20,7 +23,7 @@ demo: $(INSTALLED) ## copy between two PostgreSQL servers under load, and prove 
 	@$(BIN)/cdc demo $(ARGS)
 
 test: $(INSTALLED) ## run the tests, against the PostgreSQL servers that are found
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types, direction of imports
 	$(BIN)/ruff check .

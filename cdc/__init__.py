@@ -4,8 +4,8 @@ How a row travels, and the file that each step lives in:
 
      source                            the daemon                                   target
     WAL → slot ─► source/stream ─► wire/replication ─► wire/pgoutput ─► changes/batch, fold
-            ▲                       frames              messages         net change per row
-            │                                                                │
+            ▲                       frames         or wire/wal2json     net change per row
+            │                                         messages               │
             │                                 target/plan, target/statements ▼ SQL + COPY
             └── standby status ◄── progress ◄── target/checkpoint ◄── target/apply ─► tables
                 update               LSNs        same transaction

@@ -14,7 +14,7 @@ import pytest
 from tests.effort import load_profile
 from tests.pair import SUPABASE_EXTRAS, Pair, load, make_pair
 from tests.servers import SessionServers, Versions
-from tests.tally import summary
+from tests.tally import count, counts, summary
 
 load_profile()
 
@@ -27,6 +27,19 @@ MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 4 << 30
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES:
     os.environ["TMPDIR"] = str(MEMORY)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send home what a worker of pytest-xdist counted."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["counted"] = counts()
+
+
+def pytest_testnodedown(node: object) -> None:
+    """Add what a worker counted; one that died has counted nothing."""
+    for what, unit, number in getattr(node, "workeroutput", {}).get("counted", ()):
+        count(what, unit, number)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -83,6 +83,9 @@ VERSION_MATRIX = (
     Versions(18, 18),
 )
 
+# For a test of tests/subscription: of what a publication does, which wal2json knows nothing of.
+only_pgoutput = pytest.mark.parametrize("plugin", ["pgoutput"], indirect=True)
+
 # For a test of the pair: runs once for each pair of versions.
 on_every_version = pytest.mark.parametrize("versions", VERSION_MATRIX, indirect=True, ids=str)
 

@@ -10,6 +10,11 @@ def count(what: str, unit: str, number: int = 1) -> None:
     _counts[what, unit] += number
 
 
+def counts() -> list[tuple[str, str, int]]:
+    """Return what was counted here, as a worker of pytest-xdist sends it home."""
+    return [(what, unit, number) for (what, unit), number in _counts.items()]
+
+
 def summary() -> str:
     """Return a line of all that was counted: "fold, pure: 3000 examples; …"."""
     lines: dict[str, list[str]] = {}

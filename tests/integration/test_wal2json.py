@@ -160,6 +160,25 @@ def test_a_check_knows_what_wal2json_cannot_do(tiny: Pair) -> None:
     assert all(matching(found, f"credit.kinds.{name}", special) for name in "nrd")
 
 
+def test_numbers_that_json_has_no_word_for(tiny: Pair) -> None:
+    """Null with 2.5, which the check warns of; what they are with a version that can say so."""
+    migrate(tiny, "create table credit.kinds (id int primary key, n numeric, r real, d float8)")
+    ok(tiny, "init")
+    run_sql(tiny.source_dsn, "insert into credit.kinds values (1, 'NaN', 'Infinity', '-Infinity')")
+    try:
+        run_sql(
+            tiny.source_dsn,
+            "select pg_logical_slot_peek_changes(%s, null, 1, 'format-version', '2',"
+            " 'numeric-data-types-as-string', 'true')",
+            tiny.slot,
+        )
+        expected: list[object] = ["NaN", "Infinity", "-Infinity"]
+    except psycopg.errors.InvalidParameterValue:
+        expected = [None, None, None]
+    drain(tiny)
+    assert fetch(tiny.target_dsn, "select n::text, r::text, d::text from credit.kinds") == expected
+
+
 def test_a_publication_that_limits_is_not_looked_at(tiny: Pair) -> None:
     """A filter that pgoutput would go by is a warning, and all rows are copied."""
     run_sql(

@@ -1,4 +1,4 @@
-"""Each test of this folder runs once for each output plugin."""
+"""Each test of this folder runs once for each output plugin, on versions that have it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +11,24 @@ from tests.servers import Plugin, SessionServers, Versions, require_wal2json
 
 # The only version of which wal2json is in Debian 12.
 DEFAULT_VERSIONS: dict[Plugin, Versions] = {"pgoutput": Versions(), "wal2json": Versions(15, 18)}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take out what cannot be: wal2json on a source for which nobody packages it."""
+    chosen = [item for item in items if not _cannot_be(item)]
+    config.hook.pytest_deselected(items=[item for item in items if _cannot_be(item)])
+    items[:] = chosen
+
+
+def _cannot_be(item: pytest.Item) -> bool:
+    callspec = getattr(item, "callspec", None)
+    params = callspec.params if callspec else {}
+    versions = params.get("versions")
+    return (
+        params.get("plugin") == "wal2json"
+        and isinstance(versions, Versions)
+        and versions.source != DEFAULT_VERSIONS["wal2json"].source
+    )
 
 
 @pytest.fixture(params=["pgoutput", "wal2json"])

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.databases import fetch, wait_until
-from tests.oracle import make_trio, run
+from tests.oracle import make_trio, rows, run
 from tests.pair import Pair
 from tests.process import Daemon, run_cdc, streaming
+from tests.servers import TARGET_ROLE
 
 TABLE = "create table credit.t (id int primary key, n int, b text)"
 BIG = "(select string_agg(md5(i::text), '') from generate_series(1, 500) i)"
@@ -178,6 +179,49 @@ def test_a_type_that_becomes_wider(pair: Pair) -> None:
             assert daemon.process.wait(20) == 78
             assert "may not hold" in daemon.log()
         run(pair.target_dsn, "alter table credit.t alter n type numeric")
+        trio.compare()
+
+
+def test_a_daemon_that_runs_on_sees_each_change_of_a_table(pair: Pair) -> None:
+    """What it knows of a table is never older than the row that it looks at."""
+    with make_trio(
+        pair,
+        "create table credit.t (id int primary key, seq int not null default 0, b text, c text,"
+        " g int generated always as (id * 2) stored)",
+    ) as trio:
+
+        def settle() -> None:
+            trio.wait_for_oracle()
+            dsns = (pair.source_admin_dsn, pair.target_admin_dsn)
+            wait_until(lambda: len({str(sorted(rows(dsn, "credit.t"))) for dsn in dsns}) == 1)
+            # What the daemon knows of the target is not the question here: it is asked anew.
+            open_sessions = "select from pg_stat_activity where datname = %s and usename = %s"
+            wait_until(
+                lambda: fetch(pair.target_admin_dsn, open_sessions, pair.slot, TARGET_ROLE) == []
+            )
+
+        with streaming(pair, {"CDC_TARGET_IDLE_DISCONNECT": "0.2"}) as daemon:
+            trio.change(
+                f"insert into credit.t (id, b, c) select n, {BIG}, {BIG}"
+                " from generate_series(1, 20) n"
+            )
+            trio.change("update credit.t set seq = 1")
+            settle()
+            trio.everywhere("alter table credit.t drop b")
+            trio.change("update credit.t set seq = 2")
+            settle()
+            trio.everywhere("alter table credit.t rename c to b")
+            trio.change("update credit.t set seq = 3")
+            settle()
+            trio.everywhere("alter table credit.t alter g drop expression")
+            trio.change("update credit.t set g = 7")
+            settle()
+            trio.everywhere(
+                "alter table credit.t drop constraint t_pkey, add primary key (id, seq)"
+            )
+            trio.change("insert into credit.t (id, seq) values (30, 1), (30, 2), (30, 3)")
+            settle()
+            assert daemon.terminate() == 0
         trio.compare()
 
 

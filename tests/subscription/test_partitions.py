@@ -2,7 +2,7 @@
 
 from tests.oracle import make_trio
 from tests.pair import Pair
-from tests.servers import on_every_version
+from tests.servers import on_every_version, only_pgoutput
 
 RANGES = """
 create table credit.t (id int, day int, v text, primary key (id, day)) partition by range (day);
@@ -44,6 +44,7 @@ CHANGES = (
 FILL = "insert into credit.t (id, day, v) select n, n % 30, 'x' from generate_series(1, 300) n"
 
 
+@only_pgoutput
 @on_every_version
 def test_to_a_plain_table_through_the_root(pair: Pair) -> None:
     """Published as their root, rows that move between partitions are updated where they are."""
@@ -60,6 +61,7 @@ def test_to_a_plain_table_through_the_root(pair: Pair) -> None:
         assert trio.compare() == {"credit.t": 300}
 
 
+@only_pgoutput
 def test_to_other_partitions_through_the_root(pair: Pair) -> None:
     """The copy is cut by hash and by list where the source is cut by range."""
     with make_trio(pair, RANGES, copies=[HASHES], publication=VIA_ROOT) as trio:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.oracle import make_trio
 from tests.pair import Pair
-from tests.servers import on_every_version
+from tests.servers import on_every_version, only_pgoutput
 
 TABLE = "create table credit.t (id int primary key, n int, secret text, note text)"
 FILL = "insert into credit.t select n, n, 'secret', 'note' from generate_series(1, 100) n"
@@ -12,6 +12,7 @@ FULL = "alter table credit.t replica identity full"
 BIG = "(select string_agg(md5(i::text), '') from generate_series(1, 300) i)"
 
 
+@only_pgoutput
 @on_every_version
 def test_rows_that_cross_the_filter(pair: Pair) -> None:
     """An update that lets a row in arrives as an insert, one that lets it out as a delete."""
@@ -38,6 +39,7 @@ def test_rows_that_cross_the_filter(pair: Pair) -> None:
         assert trio.compare(partial=True)["credit.t"] > 0
 
 
+@only_pgoutput
 @pytest.mark.parametrize("identity", ["default", "full"])
 def test_columns_that_are_left_out(pair: Pair, identity: str) -> None:
     """They keep what the copies have in them."""
@@ -61,6 +63,7 @@ def test_columns_that_are_left_out(pair: Pair, identity: str) -> None:
         trio.compare(partial=True)
 
 
+@only_pgoutput
 @on_every_version
 def test_the_initial_copy_takes_the_same_part(pair: Pair) -> None:
     """Filter and column list hold for the rows that are there; what inherits is not taken twice."""

@@ -82,7 +82,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "jsonb[]": ('{"{\\"a\\": 1}",NULL}',),
     "credit.mood": ("happy", 'it\'s "so", so'),
     "credit.mood[]": ("{happy,NULL}",),
-    "credit.positive": ("1.50",),
+    "credit.positive": ("1.50", "NaN"),
     "credit.positive[]": ("{1.50,NULL}",),
     "credit.pair": ('(1.0,"a,""b""")', "(,)", '(NaN,"")'),
     "credit.pair[]": ('{"(1.0,\\"a b\\")",NULL}',),
