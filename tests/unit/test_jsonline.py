@@ -168,6 +168,7 @@ LINES = [
     change("D", None, [Sent("id", b"1", INTEGER)]),
     change("I", [Sent("id", b"a", 16400, type="RAW")]).replace(b'"RAW"', b'"My S".x'),
 ]
+ID = Sent("id", b"1", INTEGER)
 SHAPE = Shape(
     columns=(
         ShapeColumn("id", 1, True, INTEGER, -1, False, False),
@@ -205,3 +206,31 @@ def test_anything_at_all(payload: bytes) -> None:
     """Bytes that were never a line."""
     with pytest.raises(ProtocolError):
         Decoder().decode(payload)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"action":"X"}',
+        b'{"action":"I","schema":"credit","table":"t"}',
+        b'{"action":"D","schema":"credit","table":"t"}',
+        change("U", [ID]),  # a table without a replica identity
+        change("I", [ID, Sent("b", b"x", number=1)]),
+        change("I", [Sent("b", b"x", number=2), ID]),
+        change("I", [ID, Sent("id", b"x", number=2)]),
+        change("I", [Sent("id", b"{}", INTEGER)]),
+        change("I", [Sent("id", b"01", INTEGER)]),
+        begin().replace(b"+00", b"+01"),
+        begin().replace(b"0/100", b"0"),
+        begin() + b"x",
+    ],
+)
+def test_what_is_no_line_is_refused(payload: bytes) -> None:
+    """Nothing is guessed: columns out of order, a name twice, a value that is no value."""
+    decoder = Decoder()
+    decoder.learn("credit", "t", SHAPE, Lsn(1 << 60))
+    with pytest.raises(ProtocolError):
+        decoder.decode(payload)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from cdc.errors import ProtocolError
 from cdc.lsn import Lsn
 from cdc.wire.layout import Shape
 from cdc.wire.messages import (
@@ -286,29 +285,3 @@ def test_a_table_that_is_gone_is_what_it_was() -> None:
     made.learn("credit", "t", None, Lsn(0x400))
     payload = change("U", [identity(b"1")], [identity(b"1")])
     assert made.decode(payload)[1:] == [Update(1, None, old_is_full=False, new=(b"1", UNCHANGED))]
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
-        b"",
-        b"{}",
-        b"[]",
-        b'{"action":"X"}',
-        b'{"action":"I","schema":"credit","table":"t"}',
-        b'{"action":"D","schema":"credit","table":"t"}',
-        change("U", [identity(b"1")]),  # a table without a replica identity
-        change("I", [identity(b"1"), note(b"x", number=1)]),
-        change("I", [note(b"x"), identity(b"1")]),
-        change("I", [identity(b"1"), note(b"x", name="id")]),
-        change("I", [Sent("id", b"{}", INTEGER)]),
-        change("I", [Sent("id", b"01", INTEGER)]),
-        begin().replace(b"+00", b"+01"),
-        begin().replace(b"0/100", b"0"),
-        begin() + b"x",
-    ],
-)
-def test_what_is_no_line_is_refused(payload: bytes) -> None:
-    """Nothing is guessed: columns out of order, a name twice, a value that is no value."""
-    with pytest.raises(ProtocolError):
-        decode(payload)
