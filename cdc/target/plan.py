@@ -18,7 +18,7 @@ where an order could go wrong unseen:
   step 3 take it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import TypeAlias
@@ -33,7 +33,7 @@ from cdc.changes.fold import (
     Truncation,
     WholeRowChange,
 )
-from cdc.changes.relations import Table
+from cdc.changes.relations import QualifiedName, Table
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import Catalog, CatalogTable
 from cdc.postgres.ordering import reference_order
@@ -76,8 +76,10 @@ class Plan:
 class Planner:
     """Plans batches for the target's tables as the catalog had them when it was loaded."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, fresh: Iterable[QualifiedName] = ()) -> None:
+        """Plan by a catalog, which was read after the changes of the `fresh` tables came."""
         self._catalog = catalog
+        self._fresh = set(fresh)
         self.deferrable = any(table.deferrable for table in catalog.tables.values())
         """Some constraint can wait for the commit, as it may have done on the source."""
         self._statements: dict[Table, TableStatements] = {}
@@ -96,9 +98,21 @@ class Planner:
             statements = self._by_shape.get(shape)
             if statements is None:
                 statements = TableStatements(table, self._target(table), next(_NUMBERS))
+                self._require_fresh(statements)
                 self._by_shape[shape] = statements
             self._statements[table] = statements
         return statements
+
+    def _require_fresh(self, statements: TableStatements) -> None:
+        """Raise ChangeRefused where an old catalog may be why values would be left out."""
+        table = statements.table
+        if statements.left_out and table.name not in self._fresh:
+            raise ChangeRefused(
+                f"{table}: whether the target generates {', '.join(statements.left_out)} is to be"
+                " looked up",
+                hint="the daemon reads the target's catalog again by itself",
+            )
+        self._fresh.discard(table.name)
 
     def truncation(self, step: Truncation) -> Execute:
         """Return the statement that empties tables; raise ChangeRefused where none may be."""

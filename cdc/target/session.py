@@ -67,7 +67,7 @@ class Session:
         if await prepare_tables(self.connection, self.slot, changed):
             found = await load_catalog(self.connection, self._schemas)
         self.catalog = found
-        self.planner = Planner(found)
+        self.planner = Planner(found, names)
 
     async def run(self, actions: list[Action]) -> None:
         """Run actions in order; raise the psycopg.Error of the first that fails."""

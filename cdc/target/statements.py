@@ -95,6 +95,8 @@ class TableStatements:
         self._written = tuple(
             n for n, name in enumerate(table.columns) if not columns[name].generated
         )
+        self.left_out = tuple(name for name in table.columns if columns[name].generated)
+        """Columns of which the source's values are not written: the target generates them."""
         if target.unprepared:
             raise ChangeRefused(
                 f"{table}: triggers, foreign keys or identity columns of the target's table are"

@@ -7,8 +7,9 @@ from psycopg import Connection
 
 from cdc.postgres.catalog import load_catalog
 from cdc.postgres.session import connect, conninfo
+from tests.databases import fetch, run_sql, wait_until
 from tests.pair import Pair, same_rows
-from tests.process import run_cdc, spawn_cdc
+from tests.process import run_cdc, spawn_cdc, streaming
 from tests.servers import on_every_version
 
 
@@ -313,3 +314,27 @@ def test_row_that_refers_to_a_key_which_is_gone_and_comes_again(pair: Pair) -> N
         "update credit.a set id = 1 where id = 2",
     )
     drain(pair)
+
+
+def test_a_column_that_the_target_generates_no_more(pair: Pair) -> None:
+    """Its values are the source's from then on, though the session on the target is an older one.
+
+    The catalog of the session's start said that the target computes them, so they were left out,
+    and nobody was told.
+    """
+    prepare(
+        pair,
+        "create table credit.t (id int primary key, n int,"
+        " g int generated always as (n * 2) stored)",
+        "insert into credit.t (id, n) values (1, 1)",
+    )
+    with streaming(pair) as daemon:
+        run_sql(pair.source_dsn, "insert into credit.t (id, n) values (2, 2)")
+        count = "select count(*) from credit.t"
+        wait_until(lambda: fetch(pair.target_dsn, count) == [2])
+        for dsn in (pair.target_dsn, pair.source_dsn):
+            run_sql(dsn, "alter table credit.t alter g drop expression")
+        run_sql(pair.source_dsn, "update credit.t set g = 7; insert into credit.t values (3, 3, 3)")
+        wait_until(lambda: fetch(pair.target_dsn, count) == [3])
+        assert daemon.terminate() == 0
+    assert same_rows(pair) == {"t": 3}

@@ -212,6 +212,21 @@ def check_foreign_keys(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def check_cascades(facts: Facts) -> Iterator[Finding]:
+    """Find rows without a key that the target's own cascade would change before the stream does."""
+    for source, target in facts.pairs():
+        for key in target.foreign_keys if not source.replica_key else ():
+            if key.cascades:
+                yield breaks(
+                    "target",
+                    str(target),
+                    f"has no key, and foreign key {key.name} takes or changes its rows when the row"
+                    " that they refer to is deleted: the source's own change then finds none",
+                    f"alter table {quoted(*target.qualified_name)}"
+                    f" drop constraint {quoted(key.name)};",
+                )
+
+
 def check_rows(facts: Facts) -> Iterator[Finding]:
     """Find rows on the target that a copy of ours has not written."""
     books = facts.target.bookkeeping
@@ -253,5 +268,6 @@ CHECKS = (
     check_identity_columns,
     check_immediate_foreign_keys,
     check_foreign_keys,
+    check_cascades,
     check_rows,
 )
