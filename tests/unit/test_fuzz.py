@@ -18,6 +18,7 @@ from cdc.changes.batch import BatchBuilder
 from cdc.changes.relations import RelationCache
 from cdc.errors import ProtocolError
 from cdc.lsn import Lsn
+from cdc.wire import wal2json
 from cdc.wire.messages import Message
 from cdc.wire.pgoutput import decode
 from cdc.wire.replication import PrimaryKeepalive, XLogData, decode_frame
@@ -25,6 +26,7 @@ from tests.tally import count
 from tests.unit.encode import encode_frame
 from tests.unit.mutate import mutate
 from tests.unit.sent import SENT
+from tests.unit.sent_lines import LINES
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "5"))
 SEED = int(os.environ.get("FUZZ_SEED") or randrange(1 << 32))
@@ -42,7 +44,8 @@ PAYLOADS = [bytes.fromhex(payload) for payload, _ in SENT.values()]
 class Decoder:
     """Something that reads what a server sent, and what a server did send, in order."""
 
-    decode: Callable[[bytes], Sequence[Message]]
+    start: Callable[[], Callable[[bytes], Sequence[Message]]]
+    """Begins a stream, and gives what decodes it."""
     corpus: Sequence[bytes]
 
 
@@ -57,10 +60,25 @@ def decode_all(frame: bytes) -> Sequence[Message]:
     return () if isinstance(content, PrimaryKeepalive) else decode_payload(content.payload)
 
 
+def start_lines() -> Callable[[bytes], Sequence[Message]]:
+    """Decode as `sync.pipeline` does with wal2json, a catalog beside it that knows nothing."""
+    decoder = wal2json.Decoder()
+
+    def decode_line(line: bytes) -> Sequence[Message]:
+        try:
+            return decoder.decode(line)
+        except wal2json.ShapeUnknown as unknown:
+            decoder.learn(unknown.schema, unknown.table, None, Lsn(1 << 64))
+            return decoder.decode(unknown.payload)
+
+    return decode_line
+
+
 DECODERS: dict[str, Decoder] = {
-    "pgoutput": Decoder(decode_payload, PAYLOADS),
+    "pgoutput": Decoder(lambda: decode_payload, PAYLOADS),
+    "wal2json": Decoder(start_lines, LINES),
     "frames": Decoder(
-        decode_all,
+        lambda: decode_all,
         [
             encode_frame(PrimaryKeepalive(Lsn(1), 2, reply_requested=True)),
             *(encode_frame(XLogData(Lsn(1), Lsn(2), 3, payload)) for payload in PAYLOADS),
@@ -94,7 +112,9 @@ class Stream:
     """A transaction as it was sent, broken off somewhere, and mutants behind it."""
 
     def __init__(self, decoder: Decoder, random: Random) -> None:
-        self._decoder = decoder
+        self._corpus = decoder.corpus
+        self._start_decoding = decoder.start
+        self._decode = decoder.start()
         self._random = random
         self._builder = BatchBuilder(RelationCache({}))
         self.last = b""
@@ -105,9 +125,9 @@ class Stream:
         """Send all of it; a builder that refuses a message is of no use any more."""
         self._start()
         for _ in range(MUTANTS):
-            self.last = mutate(self._decoder.corpus, self._random)
+            self.last = mutate(self._corpus, self._random)
             try:
-                messages = self._decoder.decode(self.last)
+                messages = self._decode(self.last)
             except ProtocolError:
                 continue
             self.decoded += 1
@@ -121,8 +141,9 @@ class Stream:
 
     def _start(self) -> None:
         self._builder = BatchBuilder(RelationCache({}))
-        for payload in self._decoder.corpus[: self._random.randrange(len(self._decoder.corpus))]:
-            self._fold(self._decoder.decode(payload))
+        self._decode = self._start_decoding()
+        for payload in self._corpus[: self._random.randrange(len(self._corpus))]:
+            self._fold(self._decode(payload))
 
     def _fold(self, messages: Sequence[Message]) -> None:
         for message in messages:
