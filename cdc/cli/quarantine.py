@@ -19,7 +19,7 @@ app = typer.Typer(
     help="Changes that the target refused, and later ones of the same rows that wait behind them.",
 )
 
-Ids = Annotated[list[int], typer.Argument(metavar="ID…", help="Numbers, as `list` shows them.")]
+Ids = Annotated[list[int], typer.Argument(metavar="ID", help="Numbers, as `list` shows them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -111,7 +111,7 @@ def retry(
     context: typer.Context,
     ids: Annotated[
         list[int] | None,
-        typer.Argument(metavar="[ID…]", help="Numbers, as `list` shows them; none: all."),
+        typer.Argument(metavar="ID", help="Numbers, as `list` shows them; none: all."),
     ] = None,
     json: Json = False,
 ) -> None:

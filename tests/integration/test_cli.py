@@ -25,6 +25,11 @@ OPTIONS = {
     ("slot", "create"): (),
     ("slot", "drop"): ("--yes",),
     ("slot", "list"): ("--json",),
+    ("quarantine",): ("list", "show", "retry", "skip"),
+    ("quarantine", "list"): ("--all", "--json"),
+    ("quarantine", "show"): ("ID", "--json"),
+    ("quarantine", "retry"): ("ID", "--json"),
+    ("quarantine", "skip"): ("ID", "--yes"),
     ("config",): ("show",),
     ("config", "show"): ("--json",),
 }
@@ -49,6 +54,8 @@ USAGE_ERRORS = {
     ("lag", "--max-bytes", "many"): "--max-bytes",
     ("lag", "--max-seconds", "-1"): "--max-seconds",
     ("slot", "nonsense"): "nonsense",
+    ("quarantine", "retry", "first"): "valid integer",
+    ("quarantine", "skip"): "ID",
     ("init", "argument"): "argument",
 }
 
