@@ -281,7 +281,11 @@ class Target:
                 await self._commit(end, 1, len(changes))
             except Unsettled as ex:
                 await self._session.connection.execute(b"rollback")
-                suspects |= ex.suspects(changes, suspects)
+                more = ex.suspects(changes, suspects)
+                if more.keys() <= suspects.keys():
+                    # Nothing of it was applied, and still: what is wrong was there before.
+                    raise ex.refused(end.lsn) from ex
+                suspects |= more
             except psycopg.Error as ex:
                 if ex.sqlstate != STALE:
                     raise

@@ -51,6 +51,15 @@ class Unsettled(Exception):
         self.table = table
         self.refusal = refusal
 
+    def refused(self, lsn: Lsn) -> ChangeRefused:
+        """Return the error of a daemon that cannot go on."""
+        schema, table = self.table
+        return ChangeRefused(
+            f"a constraint of {schema}.{table} does not hold on the target at the end of the"
+            f" transaction that ends at {format_lsn(lsn)}: {self.refusal.reason}",
+            hint="mend the rows on the target, then start the daemon again",
+        )
+
     def suspects(
         self, changes: Sequence[Change | Truncation], known: Container[QualifiedName]
     ) -> dict[QualifiedName, Refusal]:
@@ -117,17 +126,16 @@ class Replay:
         together: list[Change] = []
         for change in changes:
             suspicion = self._suspects.get(change.table.name)
-            if self._held.waits(change):
-                entry = [wait(self._slot, Waiting(change, lsn))]
-            elif suspicion is not None:
-                entry = list(add(self._slot, change, lsn, suspicion))
-            else:
+            if suspicion is None and not self._held.waits(change):
                 together.append(change)
                 continue
             await self._run_together(together, lsn)
             together = []
-            await run(self._connection, [*entry])
-            self._hold(change, whole_table=False)
+            if self._held.waits(change):
+                await run(self._connection, [wait(self._slot, Waiting(change, lsn))])
+                self._hold(change, whole_table=False)
+            elif suspicion is not None:
+                await self._refuse(change, lsn, suspicion)
         await self._run_together(together, lsn)
 
     async def _run_together(self, changes: list[Change], lsn: Lsn) -> None:
