@@ -40,6 +40,7 @@ _BY_CODE = {
 _BY_CLASS = {
     "0A": Verdict.REPLAY,  # feature not supported: a server built without XML, say
     "08": Verdict.RETRY,  # connection exception
+    "21": Verdict.REPLAY,  # cardinality violation: one row twice in a set
     "22": Verdict.REPLAY,  # data exception
     "23": Verdict.REPLAY,  # integrity constraint violation
     "25": Verdict.RETRY,  # invalid transaction state
@@ -48,6 +49,7 @@ _BY_CLASS = {
     "42": Verdict.REPLAY,  # missing table, column, privilege: the replay names the change
     "44": Verdict.REPLAY,  # with check option violation
     "53": Verdict.RETRY,  # out of disk, memory, connections
+    "54": Verdict.REPLAY,  # program limit: a value too long for an index of the target's own
     "55": Verdict.RETRY,  # lock not available
     "57": Verdict.RETRY,  # operator intervention: the server stops or starts
     "58": Verdict.RETRY,  # system error

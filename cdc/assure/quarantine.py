@@ -79,9 +79,8 @@ async def retry(settings: Settings, ids: Sequence[int]) -> list[Attempt]:
             entries = await load_entries(target, slot)
             chosen = {entry.id for entry in entries if not ids or entry.id in ids}
             read_row = row_reader(settings.source.require_dsn())
-            replay = Replay(
-                target, Planner(catalog), slot, Held(), quarantine=False, read_row=read_row
-            )
+            planner = Planner(catalog, {entry.table.name for entry in entries})
+            replay = Replay(target, planner, slot, Held(), quarantine=False, read_row=read_row)
             return await _Retrial(target, replay, entries).run(chosen)
 
 
@@ -172,12 +171,14 @@ class _Retrial:
 
     async def _together(self, chosen: set[int], problems: dict[int, str | None]) -> bool:
         """Try all that is left at once, constraints checked at the end."""
-        left = [e for e in self._entries if e.id in chosen and problems.get(e.id) is not None]
-        held = Held()
+        left, held = list[Entry](), Held()
         for entry in self._entries:
-            if entry.id not in chosen:
+            if entry.id in problems and problems[entry.id] is None:
+                continue
+            if entry.id not in chosen or _waits(entry, held):
                 entry.hold(held)
-        left = [entry for entry in left if not _waits(entry, held)]
+            else:
+                left.append(entry)
         if len(left) < 2 or await self._try(left) is not None:  # noqa: PLR2004  # one was tried
             return False
         problems.update(dict.fromkeys((entry.id for entry in left), None))

@@ -35,6 +35,11 @@ class Change:
         return None if self.row is None else known_by(self.table, self.row)
 
     @property
+    def known_by(self) -> tuple[str, ...]:
+        """The columns whose values a row is known by."""
+        return self.table.key_columns or self.table.columns
+
+    @property
     def identities(self) -> set[Row]:
         """What the row is known by, before and after."""
         return {identity for identity in (self.old, self.new) if identity is not None}

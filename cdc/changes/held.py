@@ -22,6 +22,8 @@ class Held:
     """The rows and tables that wait."""
 
     rows: dict[QualifiedName, set[Row]] = field(default_factory=dict)
+    known_by: dict[QualifiedName, set[tuple[str, ...]]] = field(default_factory=dict)
+    """The columns that the values of these rows are of."""
     tables: set[QualifiedName] = field(default_factory=set)
 
     def __bool__(self) -> bool:
@@ -29,22 +31,41 @@ class Held:
 
     def copy(self) -> "Held":
         """Return a copy that changes on its own."""
-        return Held({name: set(rows) for name, rows in self.rows.items()}, set(self.tables))
+        return Held(
+            {name: set(rows) for name, rows in self.rows.items()},
+            {name: set(columns) for name, columns in self.known_by.items()},
+            set(self.tables),
+        )
 
-    def hold(self, name: QualifiedName, rows: Iterable[Row]) -> None:
-        """Let rows wait."""
+    def hold(
+        self, name: QualifiedName, rows: Iterable[Row], known_by: tuple[str, ...] | None
+    ) -> None:
+        """Let rows wait, which are known by the values of some columns."""
         self.rows.setdefault(name, set()).update(rows)
+        if known_by is not None:
+            self.known_by.setdefault(name, set()).add(known_by)
+
+    def hold_change(self, change: Change) -> None:
+        """Let the row of a change wait, before and after it."""
+        self.hold(change.table.name, change.identities, change.known_by)
 
     def release(self, name: QualifiedName) -> None:
         """Let nothing of a table wait any more."""
         self.rows.pop(name, None)
+        self.known_by.pop(name, None)
         self.tables.discard(name)
 
     def waits(self, change: Change) -> bool:
         """Tell whether a change has to wait."""
         name = change.table.name
         rows = self.rows.get(name)
-        return name in self.tables or (rows is not None and not rows.isdisjoint(change.identities))
+        if name in self.tables:
+            return True
+        # Rows that are known by other columns cannot be told from those that wait.
+        return rows is not None and (
+            self.known_by.get(name, set()) != {change.known_by}
+            or not rows.isdisjoint(change.identities)
+        )
 
     def concerns(self, steps: Iterable[Step]) -> bool:
         """Tell whether a change of these steps has to wait, or ends the waiting of a table."""
@@ -117,7 +138,7 @@ class _Sieve:
         if self._held.waits(change):
             lsn = self._batch.open_lsn if self._end is None else self._end.lsn
             self.waiting.append(Waiting(change, lsn))
-            self._held.hold(change.table.name, change.identities)
+            self._held.hold_change(change)
             return False
         self._kept += 1
         return True

@@ -26,15 +26,17 @@ def row_reader(dsn: str) -> Callable[[Table, Row], Awaitable[Row | None]]:
             sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal((value or b"").decode()))
             for name, value in zip(table.key_columns, key, strict=True)
         ]
-        # A table that inherits from it may have a row of the same key.
+        name = sql.Literal(quoted(*table.name))
+        # A table that inherits from it may have a row of the same key; partitions have its own.
         statement = sql.SQL(
-            "copy (select {} from {} where {} order by tableoid = {}::regclass desc limit 1)"
-            " to stdout"
+            "copy (select {} from {} where {} and (tableoid = {}::regclass"
+            " or (select relkind = 'p' from pg_class where oid = {}::regclass))) to stdout"
         ).format(
             sql.SQL(", ").join(columns),
             sql.Identifier(*table.name),
             sql.SQL(" and ").join(conditions),
-            sql.Literal(quoted(*table.name)),
+            name,
+            name,
         )
         async with (
             await connect(dsn, application_name="cdc repair") as source,

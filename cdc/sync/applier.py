@@ -22,6 +22,10 @@ from cdc.target.apply import Target
 log = logging.getLogger(__name__)
 
 
+class _PartlyApplied(Unavailable):
+    """A replay was cut off between two transactions: only a new stream brings the rest alone."""
+
+
 class Applier:
     """The only writer to the target while a pipeline runs."""
 
@@ -89,6 +93,8 @@ class Applier:
                 if await self._is_committed(batch, before):
                     return
                 self._progress.replays += await self._target.apply(batch)
+            except _PartlyApplied:
+                raise
             except (psycopg.Error, CdcError, OSError) as ex:
                 if judge(ex) is not Verdict.RETRY:
                     raise
@@ -118,7 +124,7 @@ class Applier:
         if batch.final and found == batch.end_lsn:
             return True
         if any(end.lsn == found for end in batch.transactions):
-            raise Unavailable("the target was lost after some transactions of a batch")
+            raise _PartlyApplied("the target was lost after some transactions of a batch")
         if found != before:
             raise PositionLost(
                 f"the target's checkpoint went from {format_lsn(before or 0)} to"

@@ -23,7 +23,7 @@ from psycopg.pq import TransactionStatus
 
 from cdc.backoff import Verdict, described, judge
 from cdc.changes.batch import Batch, TransactionEnd
-from cdc.changes.change import Change, tables_of
+from cdc.changes.change import Change, each_change, tables_of
 from cdc.changes.fold import Truncation
 from cdc.changes.held import Held, Waiting, by_transaction, set_aside
 from cdc.changes.relations import QualifiedName
@@ -169,6 +169,7 @@ class Target:
             held = held.copy()
             parts = set_aside(batch, held)
             if parts is None:
+                await self._plan(batch)  # for a catalog that is new enough
                 await self._replay(batch)
                 return True
             rest, waiting = parts
@@ -185,6 +186,7 @@ class Target:
 
     async def _plan(self, batch: Batch) -> Plan | None:
         """Return how to write a batch as a set; None where it has to be replayed."""
+        self._session.planner.forget_fresh()
         try:
             return self._session.planner.plan(batch.steps, batch.transactions)
         except ChangeRefused:
@@ -250,21 +252,40 @@ class Target:
         """
         self._certain = False
         if self._transaction.is_open or not batch.final:
-            held = self._session.held.copy()
-            await self._session.run(self._begin(part=True))
-            for end, changes in by_transaction(batch):
-                lsn = batch.open_lsn if end is None else end.lsn
-                replay = self._replaying(held, {})
-                await replay.run(changes, lsn)
-                self.repairs += replay.repairs
+            await self._replay_part(batch)
             if batch.final:
                 await self._commit(batch.transactions[-1], len(batch.transactions), batch.changes)
-            self._session.held = held
             self._note(batch)
             return
         for end, changes in by_transaction(batch):
             if end is not None and (changes or end is batch.transactions[-1]):
                 await self._replay_transaction(end, changes)
+
+    async def _replay_part(self, batch: Batch) -> None:
+        """Apply what a batch holds of a large transaction, and of those before it.
+
+        The parts before stand: in quarantine goes what of this one breaks a constraint at the end.
+        """
+        suspects: dict[QualifiedName, Refusal] = {}
+        every = list(each_change(batch.steps))
+        while True:
+            held = self._session.held.copy()
+            await self._session.run(self._begin(part=True))
+            replay = self._replaying(held, suspects)
+            try:
+                for end, changes in by_transaction(batch):
+                    await replay.run(changes, batch.open_lsn if end is None else end.lsn)
+                if self._quarantine and batch.final:
+                    await replay.check()
+            except Unsettled as ex:
+                await self._session.connection.execute(
+                    b"rollback to savepoint part" if self._transaction.is_open else b"rollback"
+                )
+                suspects = ex.more_suspects(every, suspects, batch.end_lsn)
+            else:
+                break
+        self._session.held = held
+        self.repairs += replay.repairs
 
     async def _replay_transaction(
         self, end: TransactionEnd, changes: list[Change | Truncation]
@@ -281,11 +302,7 @@ class Target:
                 await self._commit(end, 1, len(changes))
             except Unsettled as ex:
                 await self._session.connection.execute(b"rollback")
-                more = ex.suspects(changes, suspects)
-                if more.keys() <= suspects.keys():
-                    # Nothing of it was applied, and still: what is wrong was there before.
-                    raise ex.refused(end.lsn) from ex
-                suspects |= more
+                suspects = ex.more_suspects(changes, suspects, end.lsn)
             except psycopg.Error as ex:
                 if ex.sqlstate != STALE:
                     raise

@@ -112,7 +112,10 @@ class Planner:
                 " looked up",
                 hint="the daemon reads the target's catalog again by itself",
             )
-        self._fresh.discard(table.name)
+
+    def forget_fresh(self) -> None:
+        """Plan changes that came after the catalog was read."""
+        self._fresh.clear()
 
     def truncation(self, step: Truncation) -> Execute:
         """Return the statement that empties tables; raise ChangeRefused where none may be."""
@@ -200,8 +203,15 @@ class Planner:
             name in written and name in self._referenced and not self._exact(changes.table)
             for name, changes in deleted.items()
         )
-        return inexact or (
-            not whole and any(a in written and b in deleted for a, b in self._cascades)
+        # Of tables that keep deleted rows, two of these may be one row of the target.
+        twice = any(
+            changes.table.retains and len(changes.updates) > 1 and not self._exact(changes.table)
+            for changes in segment.tables.values()
+        )
+        return (
+            inexact
+            or twice
+            or (not whole and any(a in written and b in deleted for a, b in self._cascades))
         )
 
     def _plan_segment(self, segment: Segment, plan: Plan) -> None:

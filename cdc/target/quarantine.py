@@ -13,15 +13,16 @@ message or log line does.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-import orjson
+import msgspec
 import psycopg
 from psycopg.rows import class_row
 
 from cdc.changes.change import Change
 from cdc.changes.fold import Truncation
 from cdc.changes.held import Held, Waiting
-from cdc.changes.policy import REPLICATE
+from cdc.changes.policy import Policy
 from cdc.changes.relations import Table, identify, key_getter
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection
@@ -33,19 +34,20 @@ STALE = "CD003"
 """SQLSTATE of cdc.wait_behind: there is nothing to wait for any more."""
 
 _HELD = """
-select table_schema, table_name, whole_table, old, new from cdc.quarantine
+select table_schema, table_name, whole_table, known_by, old, new from cdc.quarantine
  where slot = %s and resolved_at is null
 """
 
 _WAIT = (
     b"select cdc.wait_behind($1, $2::pg_lsn, $3, $4, $5, $6::jsonb, $7::text[], $8::text[],"
-    b" $9::text[], $10::int4[])"
+    b" $9::text[], $10::text[], $11::int4[])"
 )
 
 _ADD = (
-    b"insert into cdc.quarantine (slot, lsn, table_schema, table_name, operation, shape, old, new,"
-    b" row_values, unchanged, whole_table, sqlstate, reason) values ($1, $2::pg_lsn, $3, $4, $5,"
-    b" $6::jsonb, $7::text[], $8::text[], $9::text[], $10::int4[], $11::bool, $12, $13)"
+    b"insert into cdc.quarantine (slot, lsn, table_schema, table_name, operation, shape, known_by,"
+    b" old, new, row_values, unchanged, whole_table, sqlstate, reason) values ($1, $2::pg_lsn, $3,"
+    b" $4, $5, $6::jsonb, $7::text[], $8::text[], $9::text[], $10::text[], $11::int4[], $12::bool,"
+    b" $13, $14)"
 )
 
 _RELEASE = (
@@ -59,6 +61,7 @@ class _HeldRow:
     table_schema: str
     table_name: str
     whole_table: bool
+    known_by: list[str] | None
     old: list[str | None] | None
     new: list[str | None] | None
 
@@ -71,7 +74,8 @@ async def load_held(connection: Connection, slot: str) -> Held:
         name = row.table_schema, row.table_name
         if row.whole_table:
             held.tables.add(name)
-        held.hold(name, [_bytes(known) for known in (row.old, row.new) if known is not None])
+        rows = [_bytes(known) for known in (row.old, row.new) if known is not None]
+        held.hold(name, rows, None if row.known_by is None else tuple(row.known_by))
     return held
 
 
@@ -132,6 +136,7 @@ def _change_parameters(slot: str, change: Change, lsn: Lsn) -> Row:
         name.encode(),
         change.operation.encode(),
         _encode_shape(change.table),
+        _array([column.encode() for column in change.known_by]),
         _array(change.old),
         _array(change.new),
         None if row is None else _array([None if v is UNCHANGED else v for v in row]),
@@ -142,7 +147,7 @@ def _change_parameters(slot: str, change: Change, lsn: Lsn) -> Row:
 def _truncate_parameters(slot: str, table: Table, lsn: Lsn) -> Row:
     schema, name = table.name
     head = (slot, format_lsn(lsn), schema, name, "truncate")
-    return (*(text.encode() for text in head), None, None, None, None, None)
+    return (*(text.encode() for text in head), None, None, None, None, None, None)
 
 
 def _array(values: Sequence[Value] | None) -> Value:
@@ -156,16 +161,20 @@ def _element(value: bytes) -> bytes:
     return b'"%b"' % value.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
 
 
+class _Shape(msgspec.Struct):
+    """Of a table, what a change of it needs to be applied later."""
+
+    columns: list[tuple[str, int, int]]
+    """Name, type and modifier."""
+    key: tuple[int, ...]
+    deletes: Literal["replicate", "soft", "ignore"]
+    marker: str
+
+
 def _encode_shape(table: Table) -> bytes:
-    return orjson.dumps(
-        {
-            "columns": [
-                [column.name, column.type_oid, column.type_modifier] for column in table.described
-            ],
-            "key": table.key,
-            "retains": table.retains,
-        }
-    )
+    columns = [(c.name, c.type_oid, c.type_modifier) for c in table.relation.columns]
+    policy = table.policy
+    return msgspec.json.encode(_Shape(columns, table.key, policy.deletes, policy.marker))
 
 
 @dataclass(slots=True, frozen=True)
@@ -193,11 +202,10 @@ class Entry:
 
     def hold(self, held: Held) -> None:
         """Let what comes later of the same row wait."""
-        name = self.table.name
-        if self.whole_table:
-            held.tables.add(name)
+        if self.whole_table or isinstance(self.change, Truncation):
+            held.tables.add(self.table.name)
         if isinstance(self.change, Change):
-            held.hold(name, self.change.identities)
+            held.hold_change(self.change)
 
 
 @dataclass(slots=True)
@@ -208,7 +216,7 @@ class _EntryRow:
     table_schema: str
     table_name: str
     operation: str
-    shape: dict[str, object] | None
+    shape: str | None
     old: list[str | None] | None
     row_values: list[str | None] | None
     unchanged: list[int] | None
@@ -220,7 +228,7 @@ class _EntryRow:
 
 
 _ENTRIES = """
-select id, at::text, lsn::text, table_schema, table_name, operation, shape, old, row_values,
+select id, at::text, lsn::text, table_schema, table_name, operation, shape::text, old, row_values,
        unchanged, sqlstate, reason, whole_table, resolved_at::text, resolution
   from cdc.quarantine where slot = %s and (%s or resolved_at is null) order by id
 """
@@ -255,7 +263,8 @@ def _decode_change(row: _EntryRow) -> Change | Truncation:
     if row.shape is None:
         bare = Relation(0, row.table_schema, row.table_name, "d", ())
         return Truncation((identify(bare, {}),), restart_identity=False)
-    table = _decode_shape(row.table_schema, row.table_name, row.shape)
+    shape = msgspec.json.decode(row.shape, type=_Shape)
+    table = _decode_shape(row.table_schema, row.table_name, shape)
     values = None if row.row_values is None else list(_bytes(row.row_values))
     if values is not None:
         for position in row.unchanged or ():
@@ -267,22 +276,14 @@ def _decode_change(row: _EntryRow) -> Change | Truncation:
     )
 
 
-def _decode_shape(schema: str, name: str, shape: dict[str, object]) -> Table:
-    """Return the table as it was then, a marker of soft deletes like any other column."""
-    columns = shape["columns"]
-    key = shape["key"]
-    assert isinstance(columns, list)
-    assert isinstance(key, list)
-    positions = tuple(key)
-    described = tuple(
+def _decode_shape(schema: str, name: str, shape: _Shape) -> Table:
+    """Return the table as it was then."""
+    positions = shape.key
+    columns = tuple(
         Column(column, is_key=n in positions, type_oid=type_oid, type_modifier=modifier)
-        for n, (column, type_oid, modifier) in enumerate(columns)
+        for n, (column, type_oid, modifier) in enumerate(shape.columns)
     )
-    return Table(
-        Relation(0, schema, name, "d", described),
-        tuple(column.name for column in described),
-        positions,
-        key_getter(positions),
-        REPLICATE,
-        bool(shape["retains"]),
-    )
+    policy = Policy(deletes=shape.deletes, marker=shape.marker)
+    names = tuple(column.name for column in (*columns, *policy.added))
+    relation = Relation(0, schema, name, "d", columns)
+    return Table(relation, names, positions, key_getter(positions), policy, policy.retains)

@@ -10,7 +10,7 @@ value of its row: the server's own message may quote one, so only its fields go 
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 from typing import TypeAlias
 
@@ -51,23 +51,28 @@ class Unsettled(Exception):
         self.table = table
         self.refusal = refusal
 
-    def refused(self, lsn: Lsn) -> ChangeRefused:
-        """Return the error of a daemon that cannot go on."""
-        schema, table = self.table
-        return ChangeRefused(
-            f"a constraint of {schema}.{table} does not hold on the target at the end of the"
-            f" transaction that ends at {format_lsn(lsn)}: {self.refusal.reason}",
-            hint="mend the rows on the target, then start the daemon again",
-        )
-
-    def suspects(
-        self, changes: Sequence[Change | Truncation], known: Container[QualifiedName]
+    def more_suspects(
+        self,
+        changes: Sequence[Change | Truncation],
+        known: dict[QualifiedName, Refusal],
+        lsn: Lsn,
     ) -> dict[QualifiedName, Refusal]:
-        """Return the tables whose changes may be the cause: the one that was named, else all."""
+        """Return the tables whose changes may be the cause: the one that was named, else all.
+
+        Raises ChangeRefused where all of them were suspected already: nothing of the transaction
+        was applied then, and what is wrong was there before.
+        """
         names = {change.table.name for change in changes if isinstance(change, Change)}
         if self.table in names and self.table not in known:
             names = {self.table}
-        return dict.fromkeys(names, self.refusal)
+        if names <= known.keys():
+            schema, table = self.table
+            raise ChangeRefused(
+                f"a constraint of {schema}.{table} does not hold on the target at the end of the"
+                f" transaction that ends at {format_lsn(lsn)}: {self.refusal.reason}",
+                hint="mend the rows on the target, then start the daemon again",
+            ) from self
+        return known | dict.fromkeys(names, self.refusal)
 
 
 class Replay:
@@ -172,25 +177,32 @@ class Replay:
             return
         await self._connection.execute(_SAVEPOINT.sql)
         try:
-            found = await self._execute(action)
+            await self._execute_or_repair(action, change, lsn)
         except psycopg.Error as ex:
             if judge(ex) is not Verdict.REPLAY:
                 raise
             if not self._quarantine:
                 raise refusal(ex, described(change), lsn) from ex
-            await self._connection.execute(_ROLLBACK)
-            await self._refuse(change, lsn, Refusal(reason(ex), ex.sqlstate))
-            return
-        if not found and not await self._repair(change, lsn):
-            why = "the target lacks a row of which the source sent only the changed columns"
+            why = Refusal(reason(ex), ex.sqlstate)
+        except ChangeRefused as ex:
             if not self._quarantine:
-                raise ChangeRefused(
-                    f"{described(change)}: {why}, in the transaction that ends at"
-                    f" {format_lsn(lsn)}",
-                    hint="the target was changed by somebody else: compare the table on both sides",
-                )
-            await self._refuse(change, lsn, Refusal(why, None))
-        await self._connection.execute(_RELEASE.sql)
+                raise
+            why = Refusal(ex.message, None)
+        else:
+            await self._connection.execute(_RELEASE.sql)
+            return
+        await self._connection.execute(_ROLLBACK)
+        await self._refuse(change, lsn, why)
+
+    async def _execute_or_repair(
+        self, action: Execute, change: Change | Truncation, lsn: Lsn
+    ) -> None:
+        if not await self._execute(action) and not await self._repair(change, lsn):
+            raise ChangeRefused(
+                f"{described(change)}: the target lacks a row of which the source sent only the"
+                f" changed columns, in the transaction that ends at {format_lsn(lsn)}",
+                hint="the target was changed by somebody else: compare the table on both sides",
+            )
 
     async def _repair(self, change: Change | Truncation, lsn: Lsn) -> bool:
         """Write a row that the target lacks as the source has it by now, if it can be asked."""
@@ -240,7 +252,10 @@ class Replay:
         whole = why.whole_table or isinstance(change, Truncation)
         if isinstance(change, Change) and not whole:
             # Of keys that may be equal though their texts differ, one cannot wait for the other.
-            whole = not self._planner.statements(change.table).exact_key
+            try:
+                whole = not self._planner.statements(change.table).exact_key
+            except ChangeRefused:
+                whole = True
         why = Refusal(why.reason, why.sqlstate, whole)
         await run(self._connection, [*add(self._slot, change, lsn, why)])
         log.warning(
@@ -253,6 +268,6 @@ class Replay:
         if isinstance(change, Truncation):
             self._held.tables.update(table.name for table in change.tables)
             return
-        self._held.hold(change.table.name, change.identities)
+        self._held.hold_change(change)
         if whole_table:
             self._held.tables.add(change.table.name)

@@ -127,13 +127,13 @@ class TableStatements:
     def _columns(self, positions: tuple[int, ...], prefix: str = "") -> str:
         return ", ".join(prefix + self._column(n) for n in positions)
 
-    def _matches(self, other: Callable[[int], str]) -> str:
-        return " and ".join(f"t.{self._column(n)} = {other(n)}" for n in self.table.key)
+    def _matches(self, other: Callable[[int], str], row: str = "t") -> str:
+        return " and ".join(f"{row}.{self._column(n)} = {other(n)}" for n in self.table.key)
 
-    def _matches_from(self, parameter: int) -> str:
+    def _matches_from(self, parameter: int, row: str = "t") -> str:
         """Return the condition that the key equals parameters, from this one on."""
         numbers = dict(zip(self.table.key, count(parameter), strict=False))
-        return self._matches(lambda n: f"${numbers[n]}")
+        return self._matches(lambda n: f"${numbers[n]}", row)
 
     @cached_property
     def _on_conflict(self) -> str:
@@ -229,12 +229,14 @@ class TableStatements:
     def _make_way(self, old: Key, new: Key) -> Execute:
         """Delete the row that has a key which another row takes over: one that was retained.
 
-        Unless it is that very row, which ON UPDATE CASCADE has moved already: none has the old key.
+        Unless it is that very row: ON UPDATE CASCADE has moved it already, so that none has the old
+        key, or the keys are equal in other words, so that no other has.
         """
-        matches, there = self._matches_from(1), self._matches_from(len(self.table.key) + 1)
+        matches, there = self._matches_from(1), self._matches_from(len(self.table.key) + 1, "o")
         text = (
             f"delete from {self._own} t where {matches}"
-            f" and exists (select from {self._own} t where {there}){self._mark}"
+            f" and exists (select from {self._own} o where {there}"
+            f" and (o.tableoid, o.ctid) <> (t.tableoid, t.ctid)){self._mark}"
         )
         return Execute(text.encode(), self.table.key_values(new) + self.table.key_values(old))
 

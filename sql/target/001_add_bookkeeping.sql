@@ -56,6 +56,7 @@ create table if not exists cdc.quarantine (
   table_name   text not null,
   operation    text not null check (operation in ('insert', 'update', 'delete', 'truncate')),
   shape        jsonb,
+  known_by     text[],
   old          text[],
   new          text[],
   row_values   text[],
@@ -72,6 +73,8 @@ comment on table cdc.quarantine is
   'Changes that could not be applied, and later ones of the same rows that wait behind them.'
   ' See `cdc quarantine list`; holds values of rows.';
 comment on column cdc.quarantine.lsn is 'End of the transaction that the change is of.';
+comment on column cdc.quarantine.known_by is
+  'Columns of old and new. Rows known by others cannot be told from these, so that they wait.';
 comment on column cdc.quarantine.old is
   'Key by which the row was known, all values where there is no key; null: a new row.';
 comment on column cdc.quarantine.new is 'Key by which it is known afterwards; null: it is gone.';
@@ -85,23 +88,28 @@ comment on column cdc.quarantine.reason is
 -- locks the table, so that this is decided before or after, never in between.
 create or replace function cdc.wait_behind(
   p_slot text, p_lsn pg_lsn, p_schema text, p_table text, p_operation text, p_shape jsonb,
-  p_old text[], p_new text[], p_values text[], p_unchanged integer[]
+  p_known_by text[], p_old text[], p_new text[], p_values text[], p_unchanged integer[]
 ) returns void language plpgsql as $$
+declare
+  v_whole boolean;
 begin
   lock table cdc.quarantine in row exclusive mode;
-  if not exists (
-    select from cdc.quarantine q
-     where q.slot = p_slot and q.table_schema = p_schema and q.table_name = p_table
-       and q.resolved_at is null
-       and (q.whole_table or q.old in (p_old, p_new) or q.new in (p_old, p_new))
-  ) then
+  -- What waits for a whole table goes on standing for it when the entry before is gone: a truncate,
+  -- and rows whose keys may be equal in other words.
+  select bool_or(q.whole_table or p_operation = 'truncate') into v_whole
+    from cdc.quarantine q
+   where q.slot = p_slot and q.table_schema = p_schema and q.table_name = p_table
+     and q.resolved_at is null
+     and (q.whole_table or q.known_by is distinct from p_known_by
+          or q.old in (p_old, p_new) or q.new in (p_old, p_new));
+  if v_whole is null then
     raise exception using errcode = 'CD003',
       message = format('nothing of %s.%s is in quarantine that this change waits for', p_schema, p_table);
   end if;
-  insert into cdc.quarantine (slot, lsn, table_schema, table_name, operation, shape, old, new,
-                              row_values, unchanged)
-  values (p_slot, p_lsn, p_schema, p_table, p_operation, p_shape, p_old, p_new, p_values,
-          p_unchanged);
+  insert into cdc.quarantine (slot, lsn, table_schema, table_name, operation, shape, known_by, old,
+                              new, row_values, unchanged, whole_table)
+  values (p_slot, p_lsn, p_schema, p_table, p_operation, p_shape, p_known_by, p_old, p_new,
+          p_values, p_unchanged, v_whole);
 end $$;
 
 -- Exactly-once and the fence against a second daemon are this one statement.

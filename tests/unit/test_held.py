@@ -53,7 +53,7 @@ def test_what_waits_is_applied_later(
     held = Held()
     for name, row in chosen:
         if row:
-            held.hold(name, [row])
+            held.hold(name, [row], KEYS[name])
         else:
             held.tables.add(name)
     for operation in [*operations, op("commit")]:
