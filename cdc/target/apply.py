@@ -30,7 +30,7 @@ from cdc.changes.relations import QualifiedName
 from cdc.errors import ChangeRefused
 from cdc.lsn import format_lsn
 from cdc.target.checkpoint import Checkpoint, claim, fenced
-from cdc.target.plan import Action, Plan
+from cdc.target.plan import CHECK, Action, Plan
 from cdc.target.quarantine import STALE, wait
 from cdc.target.refusal import Refusal, refusal
 from cdc.target.replay import ReadRow, Replay, Unsettled
@@ -228,6 +228,9 @@ class Target:
                 actions.append(Execute(statements.clear_stage))
             actions.append(copy)
         actions += plan.actions
+        if batch.final and self._transaction.is_open:
+            # A constraint that spoke at the COMMIT would take the parts before with it.
+            actions.append(CHECK)
         if batch.final:
             actions += self._end(batch.transactions[-1], len(batch.transactions), batch.changes)
         await self._session.run(actions)
