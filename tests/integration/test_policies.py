@@ -239,27 +239,6 @@ def live_rows_are_equal(pair: Pair, table: str, marker: str) -> None:
     assert sorted(map(str, live)) == sorted(map(str, fetch(pair.source_dsn, query)))
 
 
-def test_a_row_that_was_several_keys_in_other_words(pair: Pair) -> None:
-    """1.0 and 1.00 by turns within one batch, few and many: the row is as the source left it."""
-    prepare(pair)
-    for first, last in ((1, 1), (100, 140)):
-        statements = [
-            f"{change} where r.rate between {first} and {last}.9"
-            if change.startswith("delete")
-            else f"{change} from generate_series({first}, {last}) n"
-            for change in (
-                "insert into credit.rate select round(n, 1)",
-                "delete from credit.rate r",
-                "insert into credit.rate select round(n, 2)",
-                "delete from credit.rate r",
-                "insert into credit.rate select round(n, 1)",
-            )
-        ]
-        run_sql(pair.source_dsn, ";".join(statements))
-    drain(pair)
-    assert same_rows_of(pair, "rate") == 42
-
-
 def test_a_key_that_changes_its_words_alone(pair: Pair) -> None:
     """From 1.0 to 1.00: the row is not in its own way, and what refers to it stays."""
     prepare(pair)

@@ -7,6 +7,7 @@ import pytest
 
 from cdc.changes.batch import BatchBuilder, TransactionEnd
 from cdc.changes.fold import Step
+from cdc.changes.policy import Policy
 from cdc.changes.relations import RelationCache
 from cdc.errors import ChangeRefused, PositionLost, ProtocolError, SettingsError
 from cdc.lsn import Lsn
@@ -15,7 +16,7 @@ from cdc.settings import load_settings
 from cdc.sync.position import check_position
 from cdc.target.plan import SET_FORM_ROWS, Planner
 from cdc.wire.messages import Begin, Commit, Delete, Insert, Message, Relation, Truncate, Update
-from tests.unit.shapes import catalog_of, catalog_table, relation
+from tests.unit.shapes import catalog_of, catalog_table, column, relation
 from tests.unit.test_position import checkpoint, slot
 
 NOTES = relation(1, "notes", ["id", "body"])
@@ -161,3 +162,21 @@ def test_a_credential_that_is_not_utf8_is_a_settings_error(
     with pytest.raises(SettingsError) as caught:
         load_settings()
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_kept_row_that_is_two_keys_in_other_words() -> None:
+    """1.0 and 1.00 are one row of a target that keeps deleted rows: written in source order.
+
+    Side by side in a set, the one that came last could be written first.
+    """
+    policies = {("credit", "notes"): Policy("ignore")}
+    builder = BatchBuilder(RelationCache({}, policies))
+    inserts = [Insert(1, (key, b"x")) for key in (b"1.0", b"1.00", b"1.0")]
+    begin: list[Message] = [Begin(Lsn(1), 0, 1), relation(1, "notes", ["id", "body"])]
+    for message in [*begin, *inserts]:
+        builder.add(message, 1)
+    steps = builder.take().steps
+    for exact, planned in ((True, True), (False, False)):
+        key = column("id", exact_text=exact)
+        planner = Planner(catalog_of(catalog_table("notes", [key, "body"])))
+        assert (planner.plan(steps) is not None) is planned
