@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from cdc.changes.relations import Key, Table
-from cdc.errors import ProtocolError
+from cdc.errors import ChangeRefused, ProtocolError
 from cdc.wire.messages import UNCHANGED, Delete, Insert, Row, Update
 
 
@@ -94,12 +94,24 @@ def resolve(message: Update, table: Table) -> tuple[Key, Key, Row]:
     if len(old) != len(new):
         raise ProtocolError(f"{len(new)} old values for {table}", f"{len(old)} values", 0)
     if UNCHANGED in new:
-        if message.old_is_full:
-            new = merge(new, old)
-        else:
-            known = tuple(v if n in table.key else UNCHANGED for n, v in enumerate(old))
-            new = merge(new, known)
-    return table.key_of(old), table.key_of(new), new
+        # NULL is no value of TOAST: a partition sends less than its root's REPLICA IDENTITY FULL.
+        full = message.old_is_full
+        known = (v if full or n in table.key else UNCHANGED for n, v in enumerate(old))
+        new = merge(new, tuple(UNCHANGED if v is None else v for v in known))
+    return key_before(table, old), table.key_of(new), new
+
+
+def key_before(table: Table, old: Row) -> Key:
+    """Return the key in an old tuple; raise ChangeRefused where it is not in there."""
+    key = table.key_of(old)
+    if key is None or (isinstance(key, tuple) and None in key):
+        raise ChangeRefused(
+            f"{table}: the source sends an old row without its key, so that it cannot be found"
+            f" ({', '.join(table.key_columns)})",
+            hint="a partition has another replica identity than the table that it is published as:"
+            " `cdc check` names it; then make a new copy, since rows may differ by now",
+        )
+    return key
 
 
 class Fold:
@@ -119,6 +131,9 @@ class Fold:
 
     def insert(self, table: Table, message: Insert) -> None:
         """Add a row."""
+        if UNCHANGED in message.new:
+            self._insert_in_part(table, message)
+            return
         changes = self._changes(table, message)
         # Rows without a key are all different ones.
         key = table.key_of(message.new) if table.key else b"%d" % len(changes.inserts)
@@ -131,6 +146,21 @@ class Fold:
             changes.updates[key] = message.new
         else:
             changes.inserts[key] = message.new
+
+    def _insert_in_part(self, table: Table, message: Insert) -> None:
+        """Add a row that an UPDATE let through a row filter: TOAST that it left alone is not sent.
+
+        As good as an Update of a row that the target lacks. In a segment of its own: the delete of
+        a row that had the key before must be done by then.
+        """
+        if table.retains:
+            raise ChangeRefused(
+                f"{table}: a row that came through the publication's row filter lacks a value, and"
+                " the target may have kept an older row of its key",
+                hint="make the table's replica identity FULL, or replicate its deletes",
+            )
+        self.cut()
+        self.update(table, Update(message.relation_id, None, False, message.new))
 
     def update(self, table: Table, message: Update) -> None:
         """Change a row."""
@@ -155,7 +185,7 @@ class Fold:
             self.step(WholeRowChange(table, _whole(message, table), None))
             return
         changes = self._changes(table, message)
-        key = table.key_of(message.old)
+        key = key_before(table, message.old)
         changes.inserts.pop(key, None)
         changes.updates.pop(key, None)
         # Also where the row was inserted in this very segment: the target may have had it.

@@ -58,6 +58,8 @@ class CatalogTable:
     """Has a constraint that SET CONSTRAINTS … DEFERRED can defer."""
     partitioned: bool = False
     partition: bool = False
+    root: list[str] = field(default_factory=list)
+    """Schema and name of the partitioned table that a partition is of, at the top."""
     columns: tuple[Column, ...] = ()
     primary_key: tuple[str, ...] = ()
     identity_index: tuple[str, ...] = ()
@@ -118,7 +120,10 @@ select n.nspname as schema, c.relname as name, pg_get_userbyid(c.relowner)::text
        greatest(c.reltuples, 0)::int8 as estimated_rows, pg_table_size(c.oid) as bytes,
        exists (select from pg_constraint k where k.conrelid = c.oid and k.condeferrable)
          as deferrable,
-       c.relkind = 'p' as partitioned, c.relispartition as partition
+       c.relkind = 'p' as partitioned, c.relispartition as partition,
+       array(select unnest(array[rn.nspname, r.relname]::text[])
+               from pg_class r join pg_namespace rn on rn.oid = r.relnamespace
+              where c.relispartition and r.oid = pg_partition_root(c.oid)) as root
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
  where n.nspname = any(%s) and c.relkind in ('r', 'p') and c.relpersistence = 'p'
  order by 1, 2

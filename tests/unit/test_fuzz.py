@@ -16,7 +16,7 @@ import pytest
 
 from cdc.changes.batch import BatchBuilder
 from cdc.changes.relations import RelationCache
-from cdc.errors import ProtocolError
+from cdc.errors import ChangeRefused, ProtocolError
 from cdc.lsn import Lsn
 from cdc.wire import wal2json
 from cdc.wire.messages import Message
@@ -133,7 +133,7 @@ class Stream:
             self.decoded += 1
             try:
                 self._fold(messages)
-            except ProtocolError:
+            except (ProtocolError, ChangeRefused):  # refused: an old row without its key
                 self._start()
             else:
                 self.folded += 1

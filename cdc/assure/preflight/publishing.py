@@ -155,7 +155,34 @@ def check_publication_parts(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def check_partition_identity(facts: Facts) -> Iterator[Finding]:
+    """Find partitions of which the old rows that are sent lack the key of the root.
+
+    Published as the root's, their rows are looked for by the root's key; what is sent of an old row
+    is for the partition to say. An UPDATE of such a key is not even seen to be one.
+    """
+    publication, tables = facts.source.publication, facts.source.catalog.tables
+    if publication is None or not publication.via_root:
+        return
+    roots = {
+        (name.schema, name.name): tables.get(name.qualified_name) for name in publication.tables
+    }
+    for table in tables.values():
+        root = roots.get((table.root[0], table.root[1])) if table.root else None
+        if root is None or table.partitioned or table.replica_identity == "f":
+            continue
+        if root.replica_key and set(root.replica_key) != set(table.replica_key):
+            yield breaks(
+                "source",
+                str(table),
+                f"has another replica identity than {root}, which it is published as: UPDATE and"
+                " DELETE would miss its rows",
+                f"alter table {quoted(*table.qualified_name)} replica identity full;",
+            )
+
+
 CHECKS = (
+    check_partition_identity,
     check_publication_exists,
     check_publication_operations,
     check_publication_tables,
