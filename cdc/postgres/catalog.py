@@ -41,6 +41,10 @@ class ForeignKey:
     deferrable: bool
     cascades: bool = False
     """A delete of the row that is referred to takes or changes the row that refers."""
+    follows: bool = False
+    """An update of the columns that are referred to changes the row that refers."""
+    columns: tuple[str, ...] = ()
+    """Those that are referred to."""
 
 
 @dataclass(slots=True)
@@ -167,7 +171,10 @@ select n.nspname as schema, c.relname as table, i.indisprimary as primary_key,
 _FOREIGN_KEYS = """
 select n.nspname as schema, c.relname as table, k.conname as name,
        fn.nspname as references_schema, fc.relname as references_table,
-       k.condeferrable as deferrable, k.confdeltype in ('c', 'n', 'd') as cascades
+       k.condeferrable as deferrable, k.confdeltype in ('c', 'n', 'd') as cascades,
+       k.confupdtype in ('c', 'n', 'd') as follows,
+       array(select a.attname::text from pg_attribute a
+              where a.attrelid = k.confrelid and a.attnum = any (k.confkey)) as columns
   from pg_constraint k join pg_class c on c.oid = k.conrelid
   join pg_namespace n on n.oid = c.relnamespace
   join pg_class fc on fc.oid = k.confrelid join pg_namespace fn on fn.oid = fc.relnamespace
@@ -217,6 +224,8 @@ class _ForeignKeyRow(_TableRow):
     references_table: str
     deferrable: bool
     cascades: bool
+    follows: bool
+    columns: list[str]
 
 
 @dataclass(slots=True)
@@ -266,9 +275,15 @@ async def load_catalog(connection: Connection, schemas: Sequence[str]) -> Catalo
         if key.replica_identity:
             table.identity_index = columns
     for table, foreign in await details(_ForeignKeyRow, _FOREIGN_KEYS):
-        references = (foreign.references_schema, foreign.references_table)
         table.foreign_keys += (
-            ForeignKey(foreign.name, references, foreign.deferrable, foreign.cascades),
+            ForeignKey(
+                foreign.name,
+                references=(foreign.references_schema, foreign.references_table),
+                deferrable=foreign.deferrable,
+                cascades=foreign.cascades,
+                follows=foreign.follows,
+                columns=tuple(foreign.columns),
+            ),
         )
     for table, trigger in await details(_TriggerRow, _TRIGGERS):
         table.user_triggers += (trigger.name,)

@@ -5,13 +5,31 @@ to be written in one transaction with its constraints deferred. A table that ref
 cycle here: one statement writes all its rows.
 """
 
+from collections import defaultdict
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import TypeAlias
 
-from cdc.postgres.catalog import Catalog
+from cdc.postgres.catalog import Catalog, ForeignKey
 
 QualifiedName: TypeAlias = tuple[str, str]
 Group: TypeAlias = tuple[QualifiedName, ...]
+
+
+def references(catalog: Catalog) -> Iterator[tuple[QualifiedName, ForeignKey, QualifiedName]]:
+    """Yield each foreign key with the tables that it holds between: partitions too.
+
+    The rows of a partitioned table are its partitions', and most travel under their names.
+    """
+    families: defaultdict[QualifiedName, list[QualifiedName]] = defaultdict(list)
+    for name, table in catalog.tables.items():
+        if table.root:
+            families[table.root[0], table.root[1]].append(name)
+    for name, table in catalog.tables.items():
+        for key in table.foreign_keys:
+            for referencing in (name, *families.get(name, ())):
+                for referenced in (key.references, *families.get(key.references, ())):
+                    yield referencing, key, referenced
 
 
 def reference_graph(catalog: Catalog) -> dict[Group, set[Group]]:
@@ -19,11 +37,10 @@ def reference_graph(catalog: Catalog) -> dict[Group, set[Group]]:
     groups: dict[QualifiedName, Group] = {name: (name,) for name in catalog.tables}
     while True:
         graph: dict[Group, set[Group]] = {group: set() for group in groups.values()}
-        for name, table in catalog.tables.items():
-            for key in table.foreign_keys:
-                other = groups.get(key.references)
-                if other is not None and other != groups[name]:
-                    graph[groups[name]].add(other)
+        for name, _, referenced in references(catalog):
+            other = groups.get(referenced)
+            if other is not None and other != groups[name]:
+                graph[groups[name]].add(other)
         try:
             TopologicalSorter(graph).prepare()
         except CycleError as ex:

@@ -5,7 +5,8 @@ Within a segment, foreign keys and unique keys pull in opposite directions:
     1. deletes of tables that nothing references: they may free a unique value that step 2 needs
     2. inserts and updates, referenced tables before the ones that refer to them
     3. deletes of referenced tables, in the opposite order: only now has every row that stays let go
-       of them, so that no ON DELETE CASCADE takes a row that the source still has
+       of them, so that no ON DELETE CASCADE takes a row that the source still has (a row that moved
+       to another partition comes as a delete and an insert)
 
 What that order cannot satisfy (two rows that swap a unique value, a cycle of foreign keys) the
 target refuses, and the batch is replayed in source order. `plan` itself asks for the replay (None)
@@ -16,6 +17,8 @@ where an order could go wrong unseen:
 - While the source's checks wait, a row may refer to a key that is deleted and comes again later.
   Where a segment ends inside a transaction, step 2 may write such a row, and ON DELETE CASCADE of
   step 3 take it.
+- Where a table refers to a unique column of its own, or of a table that is written later, ON UPDATE
+  CASCADE may change what step 2 has just written: a value that passed from one row to another.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +39,7 @@ from cdc.changes.fold import (
 from cdc.changes.relations import QualifiedName, Table
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import Catalog, CatalogTable
-from cdc.postgres.ordering import reference_order
+from cdc.postgres.ordering import reference_order, references
 from cdc.target.statements import Copy, Execute, Mask, TableStatements
 from cdc.target.truncation import truncate
 from cdc.wire.copytext import encode_line
@@ -85,9 +88,15 @@ class Planner:
         self._statements: dict[Table, TableStatements] = {}
         self._by_shape: dict[tuple[Relation, tuple[int, ...]], TableStatements] = {}
         self._rank = {name: n for n, name in enumerate(reference_order(catalog))}
-        keys = [(table, key) for table in catalog.tables.values() for key in table.foreign_keys]
-        self._referenced = {key.references for _, key in keys}
-        self._cascades = [(t.qualified_name, key.references) for t, key in keys if key.cascades]
+        keys = list(references(catalog))
+        self._referenced = {referenced for _, _, referenced in keys}
+        self._cascades = [(name, other) for name, key, other in keys if key.cascades]
+        self._follows = [
+            (name, other, set(key.columns))
+            for name, key, other in keys
+            if key.follows and self._rank.get(name, 0) <= self._rank.get(other, 0)
+        ]
+        """Where the row that refers may be written first: a table itself, and cycles."""
 
     def statements(self, table: Table) -> TableStatements:
         """Return the statements for a table; raise ChangeRefused where the target has no place."""
@@ -208,10 +217,15 @@ class Planner:
             changes.table.retains and len(changes.updates) > 1 and not self._exact(changes.table)
             for changes in segment.tables.values()
         )
+        updated = {c.table.name: c.table for c in segment.tables.values() if c.updates}
         return (
             inexact
             or twice
             or (not whole and any(a in written and b in deleted for a, b in self._cascades))
+            or any(
+                a in written and b in updated and not columns.issubset(updated[b].key_columns)
+                for a, b, columns in self._follows
+            )
         )
 
     def _plan_segment(self, segment: Segment, plan: Plan) -> None:

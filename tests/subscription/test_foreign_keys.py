@@ -4,6 +4,8 @@ The server's apply worker acts as a replica, for which no foreign key is checked
 The daemon may not: it has to write in an order in which each holds.
 """
 
+import pytest
+
 from tests.oracle import make_trio
 from tests.pair import Pair
 from tests.servers import on_every_version
@@ -35,6 +37,30 @@ create table credit.defaulting (
 create table credit.grandchild (
     id int primary key, c int references credit.cascading on delete cascade on update cascade
 );
+"""
+CODES = """
+create table credit.node (
+    id int primary key, code text unique,
+    parent text references credit.node (code) on update {0} on delete set null
+);
+create table credit.x (id int primary key, code text unique, y text);
+create table credit.y (
+    id int primary key, code text unique, x text references credit.x (code) on update {0}
+);
+alter table credit.x add foreign key (y) references credit.y (code) on update {0}
+"""
+PARTITIONED = """
+create table credit.p (id int, day int, primary key (id, day)) partition by range (day);
+create table credit.p_1 partition of credit.p for values from (0) to (10);
+create table credit.p_2 partition of credit.p for values from (10) to (20);
+create table credit.c (
+    id int primary key, p int, day int, body text,
+    foreign key (p, day) references credit.p on update cascade on delete cascade
+);
+create table credit.a (
+    id int primary key, c int references credit.c on delete cascade
+) partition by hash (id);
+create table credit.a_0 partition of credit.a for values with (modulus 1, remainder 0)
 """
 WAITING = """
 create table credit.p (id int primary key {deferrable}, n int);
@@ -180,4 +206,45 @@ def test_checks_that_wait_for_the_commit(pair: Pair) -> None:
             "update credit.p set id = id + 1000 where id > 50",
             "delete from credit.p where id % 3 = 0",
         )
+        trio.compare()
+
+
+@on_every_version
+def test_partitions_that_are_referred_to(pair: Pair) -> None:
+    """Copied before what refers to them; a row that moves to another one is not taken for deleted.
+
+    It comes as a delete and an insert: its children follow it, and theirs stay where they are.
+    """
+    with make_trio(
+        pair,
+        PARTITIONED,
+        "insert into credit.p select n, n % 10 from generate_series(1, 9000) n",
+        "insert into credit.c select n, n, n % 10, repeat('x', n) from generate_series(1, 60) n",
+        "insert into credit.a select n, n from generate_series(1, 60) n",
+        copies=[PARTITIONED],
+        copy_data=True,
+    ) as trio:
+        trio.commit_each(
+            "update credit.p set day = day + 10 where id = 5",
+            "update credit.p set day = day + 10 where id between 20 and 60",
+            "delete from credit.p where id in (1, 30)",
+        )
+        assert trio.compare()["credit.a"] == 58
+
+
+@pytest.mark.parametrize("action", ["cascade", "set null"])
+def test_values_that_are_referred_to_and_pass_to_another_row(pair: Pair, action: str) -> None:
+    """Who refers to the new owner is not changed along with the old one: no key is in this."""
+    with make_trio(pair, CODES.format(action)) as trio:
+        for table in ("node", "x", "y"):
+            trio.change(
+                f"insert into credit.{table} select n, n from generate_series(1, 60) n",
+            )
+        trio.compare()
+        for table, refers, column in (("node", "node", "parent"), ("x", "y", "x"), ("y", "x", "y")):
+            trio.change(
+                f"update credit.{table} set code = 'was ' || code where id = 1",
+                f"update credit.{table} set code = '1' where id = 2",
+                f"update credit.{refers} set {column} = '1' where id >= 3",
+            )
         trio.compare()
