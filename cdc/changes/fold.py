@@ -19,7 +19,7 @@ them is folded: their inserts share a segment, anything else is a step of its ow
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from cdc.changes.relations import Key, Table
+from cdc.changes.relations import Key, Table, not_unique
 from cdc.errors import ChangeRefused, ProtocolError
 from cdc.wire.messages import UNCHANGED, Delete, Insert, Row, Update
 
@@ -32,6 +32,19 @@ class TableChanges:
     inserts: dict[Key, Row] = field(default_factory=dict)
     updates: dict[Key, Row] = field(default_factory=dict)
     deletes: dict[Key, None] = field(default_factory=dict)
+
+    def has(self, key: Key) -> bool:
+        """Tell whether a row of this key was written, and is there."""
+        return key in self.inserts or key in self.updates
+
+    def require(self, key: Key, old: Row) -> None:
+        """Raise ChangeRefused where the row of this key is not what the source says it was."""
+        row = self.inserts.get(key) or self.updates.get(key)
+        if row is not None and any(
+            was is not known and was != known and was is not None and known is not UNCHANGED
+            for was, known in zip(old, row, strict=True)
+        ):
+            raise not_unique(self.table)
 
 
 @dataclass(slots=True)
@@ -141,6 +154,8 @@ class Fold:
             # Delete and insert again: the target still has the row, so all of it is overwritten.
             del changes.deletes[key]
             changes.updates[key] = message.new
+        elif table.key_is_assumed and changes.has(key):
+            raise not_unique(table)
         elif key in changes.updates or (table.retains and table.key):
             # Also where a row that the source has deleted may be on the target still.
             changes.updates[key] = message.new
@@ -169,6 +184,8 @@ class Fold:
             self.step(WholeRowChange(table, _whole(message, table), new))
             return
         changes = self._changes(table, message)
+        if table.key_is_assumed and message.old is not None:
+            changes.require(old_key, message.old)
         if old_key != key:
             self._change_key(changes, old_key, key, new)
         elif key in changes.inserts:
@@ -186,6 +203,10 @@ class Fold:
             return
         changes = self._changes(table, message)
         key = key_before(table, message.old)
+        if table.key_is_assumed:
+            changes.require(key, message.old)
+            if changes.inserts.pop(key, None) is not None:
+                return  # a row of the target that has this key would be another one
         changes.inserts.pop(key, None)
         changes.updates.pop(key, None)
         # Also where the row was inserted in this very segment: the target may have had it.
@@ -196,7 +217,8 @@ class Fold:
         if row is not None and key not in changes.updates and key not in changes.inserts:
             # The target has never seen the old key: as good as inserted with the new one.
             del changes.inserts[old]
-            changes.deletes[old] = None
+            if not changes.table.key_is_assumed:
+                changes.deletes[old] = None
             if key in changes.deletes:
                 del changes.deletes[key]
                 changes.updates[key] = merge(new, row)

@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import TypeAlias
 
 from cdc.changes.policy import REPLICATE, Policy
+from cdc.errors import ChangeRefused
 from cdc.wire.messages import Column, Relation, Row, Value
 
 Key: TypeAlias = Value | Row
@@ -35,6 +36,9 @@ class Table:
     policy: Policy
     retains: bool
     """`policy.retains`, which is asked for each change."""
+    key_is_assumed: bool = False
+    """The key is from the target's catalog, not from the wire: rows that it cannot tell apart mean
+    that the source has another by now. Not for a table that retains rows."""
 
     @property
     def described(self) -> tuple[Column, ...]:
@@ -74,12 +78,23 @@ def identify(
     else:
         key = tuple(n for n, column in enumerate(relation.columns) if column.is_key)
     columns += tuple(column.name for column in policy.added)
-    return Table(relation, columns, key, key_getter(key), policy, policy.retains)
+    assumed = relation.replica_identity == "f" and bool(key) and not policy.retains
+    return Table(relation, columns, key, key_getter(key), policy, policy.retains, assumed)
 
 
 def key_getter(positions: tuple[int, ...]) -> Callable[[Row], Key]:
     """Return what takes the key out of a row."""
     return itemgetter(*positions) if positions else _no_key
+
+
+def not_unique(table: Table) -> ChangeRefused:
+    """Return the error of a table of which several rows have one key."""
+    return ChangeRefused(
+        f"{table}: several rows have the same key ({', '.join(table.key_columns)}), which was the"
+        " target's primary key when the daemon last looked",
+        hint="where the primary key was changed on both sides, start the daemon again; else give"
+        " the target the source's (`cdc check` shows how they differ)",
+    )
 
 
 def _no_key(_row: Row) -> Key:

@@ -283,7 +283,7 @@ def _set_form(changes: TableChanges, statements: TableStatements, plan: Plan) ->
         op = next(plan.ops)
         text = b"%d" % op
         staged += [statements.stage_key(text, key) for key in changes.deletes]
-        writes.deletes.append(statements.delete_stage(op))
+        writes.deletes.append(statements.delete_stage(op, len(changes.deletes)))
     whole = [row for row in changes.updates.values() if UNCHANGED not in row]
     if whole:
         op = next(plan.ops)

@@ -21,7 +21,7 @@ from cdc.backoff import Verdict, judge
 from cdc.changes.change import Change
 from cdc.changes.fold import Truncation
 from cdc.changes.held import Held, Waiting
-from cdc.changes.relations import QualifiedName, Table
+from cdc.changes.relations import QualifiedName, Table, not_unique
 from cdc.errors import ChangeRefused
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection
@@ -197,7 +197,7 @@ class Replay:
     async def _execute_or_repair(
         self, action: Execute, change: Change | Truncation, lsn: Lsn
     ) -> None:
-        if not await self._execute(action) and not await self._repair(change, lsn):
+        if not await self._execute(action, change) and not await self._repair(change, lsn):
             raise ChangeRefused(
                 f"{described(change)}: the target lacks a row of which the source sent only the"
                 f" changed columns, in the transaction that ends at {format_lsn(lsn)}",
@@ -213,7 +213,8 @@ class Replay:
         row = await self._read_row(change.table, change.new)
         if row is not None:
             whole = (*row, *(None for _ in change.table.policy.added))
-            await self._execute(self._planner.statements(change.table).upsert_row(whole))
+            upsert = self._planner.statements(change.table).upsert_row(whole)
+            await self._execute(upsert, change)
         came = "was read from the source" if row else "the source has deleted since"
         detail = f"{change.table}: the target lacked a row, which {came}"
         await record(self._connection, self._slot, "row repaired", f"{detail} ({format_lsn(lsn)})")
@@ -221,13 +222,16 @@ class Replay:
         self.repairs += 1
         return True
 
-    async def _execute(self, action: Execute) -> bool:
+    async def _execute(self, action: Execute, change: Change | Truncation) -> bool:
         """Run a change; return False where the row that it has to meet is not there."""
         cursor = AsyncRawCursor(self._connection)
         if action.before is not None:
             await cursor.execute(action.before.sql, action.before.parameters)
         await cursor.execute(action.sql, action.parameters)
-        if action.rows is None or cursor.rowcount == action.rows:
+        if action.rows is not None and cursor.rowcount > action.rows:
+            assert isinstance(change, Change)
+            raise not_unique(change.table)
+        if action.rows is None or action.at_most or cursor.rowcount == action.rows:
             return True
         if action.otherwise is None:
             return False

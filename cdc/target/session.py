@@ -100,8 +100,10 @@ async def _execute(cursor: AsyncRawCursor[tuple[object, ...]], action: Action) -
         await _execute(cursor, action.before)
     text = action.sql
     if action.rows is not None:
-        text = b"with w as (%b returning 1) select cdc.expect(count(*), %d) from w" % (
+        met = b"greatest(count(*), %d)" % action.rows if action.at_most else b"count(*)"
+        text = b"with w as (%b returning 1) select cdc.expect(%b, %d) from w" % (
             text,
+            met,
             action.rows,
         )
     await cursor.execute(text, action.parameters, prepare=bool(action.parameters))

@@ -47,6 +47,8 @@ class Execute:
     """What to run where it meets no row; None: that is an error."""
     before: "Execute | None" = None
     """What has to be run first."""
+    at_most: bool = False
+    """`rows` is how many it may meet: fewer will do, none too."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -118,6 +120,8 @@ class TableStatements:
                     hint="alter it to the source's type (`cdc check` shows it), then start again",
                 )
         self._settable = tuple(n for n in self._written if n not in table.key)
+        # If the key is another by now, a delete by the old one meets rows that the source has.
+        self._limited = table.key_is_assumed
         self._marker = tuple(range(len(table.relation.columns), len(table.columns)))
         self.project = _projection(self._written, len(table.columns))
 
@@ -196,7 +200,9 @@ class TableStatements:
 
     def delete_row(self, key: Key) -> Execute:
         """Delete a row by its key, if it is there."""
-        return Execute(self._delete_row, self.table.key_values(key))
+        rows = 1 if self._limited else None
+        values = self.table.key_values(key)
+        return Execute(self._delete_row, values, rows, at_most=self._limited)
 
     def update_row(self, key: Key, row: Row) -> Execute:
         """Set the values that `row` has on the one row that has `key`, a new key too.
@@ -310,12 +316,14 @@ class TableStatements:
             rows=self._expect(mask, rows),
         )
 
-    def delete_stage(self, op: int) -> Execute:
-        """Delete the staged rows of an op by their keys."""
+    def delete_stage(self, op: int, rows: int) -> Execute:
+        """Delete the staged rows of an op by their keys; these are so many."""
         matches = self._matches(lambda n: f"s.{self._column(n)}")
         return Execute(
             f"delete from {self._own} t using {self._stage} s"
-            f" where s.{quoted(_OP)} = {op} and {matches}".encode()
+            f" where s.{quoted(_OP)} = {op} and {matches}".encode(),
+            rows=rows if self._limited else None,
+            at_most=self._limited,
         )
 
 

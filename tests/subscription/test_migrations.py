@@ -4,11 +4,13 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.databases import fetch, wait_until
 from tests.oracle import make_trio, rows, run
 from tests.pair import Pair
 from tests.process import Daemon, run_cdc, streaming
-from tests.servers import TARGET_ROLE
+from tests.servers import TARGET_ROLE, only_pgoutput
 
 TABLE = "create table credit.t (id int primary key, n int, b text)"
 BIG = "(select string_agg(md5(i::text), '') from generate_series(1, 500) i)"
@@ -133,6 +135,50 @@ def test_a_key_that_becomes_another(pair: Pair) -> None:
         trio.change(wide, "insert into credit.t values (1, 9), (1, 8)")
         trio.change("delete from credit.t where seq = 8")
         trio.compare()
+
+
+@only_pgoutput
+@pytest.mark.parametrize("count", [2, 60])
+def test_a_key_that_becomes_wider_where_the_whole_row_is_sent(pair: Pair, count: int) -> None:
+    """Nobody sends what the key is: a daemon that runs on takes no two rows for one, or ends.
+
+    It knows the new key when it starts again.
+    """
+    fill = f"insert into credit.{{0}} select n, {{1}} from generate_series(1, {count}) n"
+    changes = {
+        "inserts": (fill, fill.replace("{1}", "3")),
+        "deletes": (fill, "delete from credit.{0} where seq = 2 and id > 1"),
+        "one_row": (fill.replace("{1}", "4"), "delete from credit.{0} where seq = 1"),
+        "moves": (fill, "update credit.{0} set id = -id where seq = 2 and id < 30"),
+        "updates": (fill, "update credit.{0} set v = 'x'"),
+    }
+    tables = [
+        f"create table credit.{name} (id int primary key, seq int not null, v text);"
+        f"alter table credit.{name} replica identity full"
+        for name in changes
+    ]
+    with make_trio(pair, *tables) as trio:
+        for name, statements in changes.items():
+            trio.change(fill.format(name, 1))
+            trio.compare()
+            with streaming(pair) as daemon:
+                trio.change(f"insert into credit.{name} values (0, 0)")
+                wait_for_row(daemon, pair, f"credit.{name} where seq = 0")
+                trio.wait_for_oracle()
+                trio.everywhere(
+                    f"alter table credit.{name} drop constraint {name}_pkey,"
+                    " add primary key (id, seq)"
+                )
+                trio.change(*(statement.format(name, 2) for statement in statements))
+                trio.change(f"insert into credit.{name} values (0, 1)")
+                wait_for_row(daemon, pair, f"credit.{name} where id = 0 and seq = 1")
+            trio.compare()
+
+
+def wait_for_row(daemon: Daemon, pair: Pair, where: str) -> None:
+    """Wait until the target has a row, or the daemon has ended."""
+    query = f"select from {where}"
+    wait_until(lambda: daemon.process.poll() is not None or fetch(pair.target_dsn, query) != [])
 
 
 def test_a_replica_identity_that_changes(pair: Pair) -> None:

@@ -169,7 +169,7 @@ def test_staged_patches_of_nothing_still_need_their_rows() -> None:
 
 def test_staged_keys_are_deleted() -> None:
     """They may be gone already."""
-    assert LINES.delete_stage(5) == Execute(
+    assert LINES.delete_stage(5, 7) == Execute(
         b'delete from only "credit"."Lines" t using "pg_temp"."cdc stage 0" s'
         b' where s."cdc op" = 5 and t."account" = s."account" and t."line" = s."line"'
     )
