@@ -30,6 +30,9 @@ class Column:
     """'' no, s stored, v virtual (pg_attribute.attgenerated)."""
     exact_text: bool
     """Equal values have equal texts (integers, texts, uuid, … but not numeric: 1.0 = 1.00)."""
+    equality_schema: str | None = None
+    """Where the type's equality is, if `= $1` alone does not find it, or not the parameter's type:
+    types of extensions, composite types, names of objects."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -144,7 +147,18 @@ select n.nspname as schema, c.relname as table, a.attname as name,
        (t.typtype = 'e' or coalesce(nullif(t.typbasetype, 0), t.oid)::regtype::text in
          ('boolean', 'bytea', 'bigint', 'smallint', 'integer', 'text', 'oid', 'character varying',
           'date', 'timestamp without time zone', 'timestamp with time zone', 'uuid'))
-       and coalesce(o.collisdeterministic, true) as exact_text
+       and coalesce(o.collisdeterministic, true) as exact_text,
+       case when t.typtype = 'c' or t.oid::regtype::text like 'reg%%' then 'pg_catalog' else
+         (select n.nspname::text
+            from pg_opclass oc
+            join pg_amop ao on ao.amopfamily = oc.opcfamily and ao.amopstrategy = 3
+             and ao.amoplefttype = oc.opcintype and ao.amoprighttype = oc.opcintype
+            join pg_operator op on op.oid = ao.amopopr
+            join pg_namespace n on n.oid = op.oprnamespace
+           where oc.opcdefault and oc.opcintype = coalesce(nullif(t.typbasetype, 0), t.oid)
+             and oc.opcmethod = (select am.oid from pg_am am where am.amname = 'btree')
+             and n.nspname <> 'pg_catalog')
+       end as equality_schema
   from pg_attribute a join pg_class c on c.oid = a.attrelid
   join pg_namespace n on n.oid = c.relnamespace
   join pg_type t on t.oid = a.atttypid left join pg_collation o on o.oid = a.attcollation
@@ -208,6 +222,7 @@ class _ColumnRow(_TableRow):
     identity: str
     generated: str
     exact_text: bool
+    equality_schema: str | None
 
 
 @dataclass(slots=True)
@@ -265,6 +280,7 @@ async def load_catalog(connection: Connection, schemas: Sequence[str]) -> Catalo
                 identity=column.identity,
                 generated=column.generated,
                 exact_text=column.exact_text,
+                equality_schema=column.equality_schema,
             ),
         )
     for table, key in await details(_KeyRow, _KEYS):

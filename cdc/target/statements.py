@@ -119,6 +119,12 @@ class TableStatements:
                     " hold what the source's holds",
                     hint="alter it to the source's type (`cdc check` shows it), then start again",
                 )
+        own = {n: columns[name] for n, name in enumerate(table.columns)}
+        self._equality = {
+            n: "=" if c.equality_schema is None else f"operator({quoted(c.equality_schema)}.=)"
+            for n, c in own.items()
+        }
+        self._cast = {n: f"::{c.type}" if c.equality_schema else "" for n, c in own.items()}
         self._settable = tuple(n for n in self._written if n not in table.key)
         # If the key is another by now, a delete by the old one meets rows that the source has.
         self._limited = table.key_is_assumed
@@ -132,12 +138,14 @@ class TableStatements:
         return ", ".join(prefix + self._column(n) for n in positions)
 
     def _matches(self, other: Callable[[int], str], row: str = "t") -> str:
-        return " and ".join(f"{row}.{self._column(n)} = {other(n)}" for n in self.table.key)
+        return " and ".join(
+            f"{row}.{self._column(n)} {self._equality[n]} {other(n)}" for n in self.table.key
+        )
 
     def _matches_from(self, parameter: int, row: str = "t") -> str:
         """Return the condition that the key equals parameters, from this one on."""
         numbers = dict(zip(self.table.key, count(parameter), strict=False))
-        return self._matches(lambda n: f"${numbers[n]}", row)
+        return self._matches(lambda n: f"${numbers[n]}{self._cast[n]}", row)
 
     @cached_property
     def _on_conflict(self) -> str:

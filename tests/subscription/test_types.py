@@ -2,108 +2,20 @@
 
 from collections.abc import Callable
 
-import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.databases import fetch
+from tests.literals import TYPES, literal, literals
 from tests.oracle import make_trio, run
 from tests.pair import Pair, execute
 from tests.servers import on_every_version
-
-# For each type: literals that its input function takes, the awkward ones.
-VALUES: dict[str, tuple[str, ...]] = {
-    "smallint": ("-32768", "32767"),
-    "integer": ("-2147483648", "2147483647"),
-    "bigint": ("-9223372036854775808", "9223372036854775807"),
-    "numeric": ("NaN", "Infinity", "-Infinity", "0.00", "1e-20", "9" * 1000, f"0.{'3' * 900}"),
-    "numeric(20,4)": ("0.0001", "-9999999999999999.9999", "NaN"),
-    "real": ("NaN", "Infinity", "-Infinity", "-0", "1e-45", "0.1", "3.4028235e38"),
-    "double precision": (
-        *("NaN", "Infinity", "-Infinity", "-0", "5e-324", "0.30000000000000004"),
-        "1.7976931348623157e308",
-    ),
-    "money": ("-92233720368547758.08", "0.01"),
-    "boolean": ("t", "f"),
-    "text": ("", " ", "\\N", "\\.", "tab\tnew\nreturn\rback\\slash", "é 🏦 \u200b", "NULL", "'\""),
-    "varchar(7)": ("", "1234567"),
-    "char(5)": ("", "a", "abcde"),
-    '"char"': ("", "a", "\\377"),
-    "name": ("n" * 63,),
-    "bytea": ("", "\\x00", "\\x0a5c09ff", "\\xdeadbeef"),
-    "timestamp": ("infinity", "-infinity", "0044-03-15 12:00:00.000001 BC", "294276-12-31"),
-    "timestamptz": ("infinity", "1883-11-18 12:03:57.999999-07:52:58", "4713-01-01 00:00 BC"),
-    "date": ("infinity", "-infinity", "4713-01-01 BC", "5874897-12-31"),
-    "time": ("00:00", "24:00:00", "23:59:59.999999"),
-    "timetz": ("00:00-15:59", "24:00:00+15:59", "12:00:00.000001+05:45"),
-    "interval": (
-        *("-1 years +2 mons -3 days +04:05:06.000007", "178000000 years", "00:00:00"),
-        "-00:00:00.000001",
-    ),
-    "uuid": ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"),
-    "json": ('{"a": 1.0, "a": 2}', "[ ]", '"\\u0041"', "null", "1e400"),
-    "jsonb": (
-        '{"b": 1.00, "a": [null, true]}',
-        '"tab\\tquote\\""',
-        "123456789012345678901234567890.10",
-    ),
-    "xml": ("<a b='c'>d</a>",),
-    "inet": ("10.0.0.1", "10.0.0.1/8", "::1", "2001:db8::/32"),
-    "cidr": ("10.0.0.0/8", "::/0"),
-    "macaddr": ("08:00:2b:01:02:03",),
-    "macaddr8": ("08:00:2b:01:02:03:04:05",),
-    "bit(3)": ("101",),
-    "bit varying": ("", "0000000000000001"),
-    "point": ("(1.1,-0)", "(NaN,Infinity)"),
-    "line": ("{1,2,3}",),
-    "lseg": ("[(0,0),(1,1)]",),
-    "box": ("(1,1),(0,0)",),
-    "path": ("((0,0),(1,1))", "[(0,0),(1,1)]"),
-    "polygon": ("((0,0),(1,1),(1,0))",),
-    "circle": ("<(0.1,0.2),3>",),
-    "int4range": ("empty", "[1,10)", "(,)"),
-    "numrange": ("[1.0,2.00]", "(,5)"),
-    "tstzrange": ('["2020-01-01 00:00+00",infinity]',),
-    "int8multirange": ("{}", "{[1,3),[7,9)}"),
-    "nummultirange": ("{[1.0,1.50],(2,3)}",),
-    "tsvector": ("'a':1A 'it''s':2,3", ""),
-    "tsquery": ("'a' & !'b' <-> 'c'",),
-    "pg_lsn": ("16/B374D848", "0/0"),
-    "xid8": ("18446744073709551615",),
-    "oid": ("4294967295",),
-    "regclass": ("pg_class", "-"),
-    "regtype": ("integer",),
-    "jsonpath": ('$."a"[*]?(@ > 1)',),
-    "integer[]": ("{}", "{1,NULL}", "[-1:1]={1,2,3}", "{{1,2},{3,NULL}}"),
-    "text[]": ('{"",NULL,"NULL"," ","a,b","{}","q\\"b\\\\"}',),
-    "numeric[]": ("{1.0,1.00,NaN}",),
-    "timestamptz[]": ('{"2020-01-01 00:00+00",infinity}',),
-    "bytea[]": ('{"\\\\x00ff",NULL}',),
-    "jsonb[]": ('{"{\\"a\\": 1}",NULL}',),
-    "credit.mood": ("happy", 'it\'s "so", so'),
-    "credit.mood[]": ("{happy,NULL}",),
-    "credit.positive": ("1.50", "NaN"),
-    "credit.positive[]": ("{1.50,NULL}",),
-    "credit.pair": ('(1.0,"a,""b""")', "(,)", '(NaN,"")'),
-    "credit.pair[]": ('{"(1.0,\\"a b\\")",NULL}',),
-    "credit.span": ("[1.0,2.00)",),
-}
-
-TYPES = (
-    "create type credit.mood as enum ('happy', 'it''s \"so\", so')",
-    "create domain credit.positive as numeric check (value > 0)",
-    "create type credit.pair as (n numeric, t text)",
-    "create type credit.span as range (subtype = numeric)",
-)
 
 
 @on_every_version
 def test_values_of_every_type(pair: Pair) -> None:
     """Inserted, updated and deleted again: the text on the target is the text on the source."""
-    known = {kind: values for kind, values in VALUES.items() if kind != "xml" or has_xml(pair)}
-    if pair.plugin == "wal2json":
-        known = {kind: carried(kind, values) for kind, values in known.items()}
-    kinds = dict(enumerate(known.items()))
+    kinds = dict(enumerate(literals(pair).items()))
     columns = ", ".join(f"c{n} {kind}" for n, (kind, _) in kinds.items())
     with make_trio(pair, *TYPES, f"create table credit.t (id int primary key, {columns})") as trio:
         key = 0
@@ -236,25 +148,3 @@ def has_extension(name: str) -> Callable[[str], bool]:
     """Give what tells whether a server can create an extension."""
     query = "select count(*) from pg_available_extensions where name = %s"
     return lambda dsn: fetch(dsn, query, name) == [1]
-
-
-def carried(kind: str, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the values that wal2json 2.5 does not send as null: JSON has no word for the others."""
-    if kind not in {"numeric", "numeric(20,4)", "real", "double precision"}:
-        return values
-    return tuple(value for value in values if value.strip("-") not in {"NaN", "Infinity"})
-
-
-def has_xml(pair: Pair) -> bool:
-    """Tell whether both servers were built with XML."""
-    try:
-        for dsn in (pair.source_dsn, pair.target_dsn):
-            run(dsn, "select '<a/>'::xml")
-    except psycopg.errors.FeatureNotSupported:
-        return False
-    return True
-
-
-def literal(value: str) -> str:
-    """Write a text as an SQL literal."""
-    return "e'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
