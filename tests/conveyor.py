@@ -1,4 +1,4 @@
-"""The real way of a change in this process: slot, pgoutput, decode, fold, `Target`, its database.
+"""The real way of a change in this process: slot, pgoutput, decode, fold, `Writer`, its database.
 
 What `sync.pipeline` leaves to time, where a batch ends, is said by the test here: after so many
 changes, at each commit, and wherever the stream holds a logical message that says so. The test says
@@ -18,8 +18,10 @@ from cdc.errors import SlotBusy
 from cdc.lsn import Lsn
 from cdc.settings import SourceSettings
 from cdc.source.stream import ReplicationStream
-from cdc.target.apply import Target
+from cdc.target.checkpoint import claim
 from cdc.target.plan import Plan
+from cdc.target.session import Session
+from cdc.target.write import Writer
 from cdc.wire.messages import Commit, LogicalMessage, Message
 from cdc.wire.pgoutput import decode
 from cdc.wire.replication import PrimaryKeepalive, decode_frame
@@ -42,8 +44,8 @@ class Cutting:
     form: Form
 
 
-class FormTarget(Target):
-    """A target that takes a later form at once, as if the target had refused those before it."""
+class FormWriter(Writer):
+    """A writer that takes a later form at once, as if the target had refused those before it."""
 
     form: Form = "planned"
 
@@ -58,30 +60,31 @@ class FormTarget(Target):
 class Conveyor:
     """A stream from a pair's slot, and the target that it goes to."""
 
-    def __init__(self, stream: ReplicationStream, target: FormTarget) -> None:
+    def __init__(self, stream: ReplicationStream, session: Session, writer: FormWriter) -> None:
         self._stream = stream
-        self._target = target
-        self._builder = BatchBuilder(RelationCache(target.primary_keys))
+        self._session = session
+        self._writer = writer
+        self._builder = BatchBuilder(RelationCache(session.catalog.primary_keys()))
 
     @classmethod
     async def start(cls, pair: Pair) -> "Conveyor":
         """Stream from where the target stands."""
-        target = FormTarget(pair.target_dsn, ["credit"], pair.slot)
+        session = await Session.open(pair.target_dsn, pair.slot, ["credit"])
         stream = await ReplicationStream.connect(pair.source_dsn)
         try:
-            lsn = (await target.open()).lsn
-            assert lsn is not None
+            checkpoint = await claim(session.connection, pair.slot, None)
+            assert checkpoint.lsn is not None
             source = SourceSettings(slot=pair.slot, publication=pair.publication)
-            await stream.start(source, lsn)
+            await stream.start(source, checkpoint.lsn)
         except BaseException:
             await stream.close()
-            await target.close()
+            await session.connection.close()
             raise
-        return cls(stream, target)
+        return cls(stream, session, FormWriter(session, checkpoint))
 
     async def carry(self, until: Lsn, cutting: Cutting, check: Callable[[Lsn], None]) -> None:
         """Bring the target to `until`; each time that it commits, call `check` with its LSN."""
-        self._target.form = cutting.form
+        self._writer.form = cutting.form
         ended = False
         while not ended:
             for frame in await self._stream.receive():
@@ -106,17 +109,17 @@ class Conveyor:
         if not self._builder.has_work:
             return
         batch = self._builder.take()
-        replayed = await self._target.apply(batch)
+        replayed = await self._writer.write(batch)
         count("fold, two servers", "changes", batch.changes)
         count("fold, two servers", "batches")
-        count("fold, two servers", "replayed", replayed and self._target.form == "planned")
+        count("fold, two servers", "replayed", replayed and self._writer.form == "planned")
         if batch.final:
             check(batch.end_lsn)
 
     async def stop(self) -> None:
         """End both sessions at once."""
         await self._stream.close()
-        await self._target.close()
+        await self._session.connection.close()
 
 
 async def begin_anew(pair: Pair) -> Conveyor:

@@ -116,8 +116,7 @@ async def _prepare(target: Connection, slot: str, entries: Sequence[Entry]) -> C
     names = {entry.table.name for entry in entries}
     schemas = sorted({schema for schema, _ in names})
     catalog = await load_catalog(target, schemas)
-    unprepared = [table for name, table in catalog.tables.items() if name in names]
-    if await prepare_tables(target, slot, unprepared):
+    if await prepare_tables(target, slot, catalog, names):
         catalog = await load_catalog(target, schemas)
     return catalog
 

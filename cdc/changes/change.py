@@ -23,6 +23,11 @@ class Change:
     """Its values; UNCHANGED stands for those that the target keeps. None: it is gone."""
 
     @property
+    def tables(self) -> tuple[Table]:
+        """The table, as a Truncation has several."""
+        return (self.table,)
+
+    @property
     def operation(self) -> str:
         """Its name."""
         if self.old is None:

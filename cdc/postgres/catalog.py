@@ -42,12 +42,17 @@ class ForeignKey:
     name: str
     references: tuple[str, str]
     deferrable: bool
-    cascades: bool = False
-    """A delete of the row that is referred to takes or changes the row that refers."""
-    follows: bool = False
-    """An update of the columns that are referred to changes the row that refers."""
-    columns: tuple[str, ...] = ()
-    """Those that are referred to."""
+    acts: bool = False
+    """Has an action, or RESTRICT, which cannot wait: it changes or refuses rows by itself."""
+    definition: str = ""
+    """As pg_get_constraintdef() writes it."""
+    passive: str = ""
+    """The definition with no action, deferrable."""
+
+    @property
+    def unprepared(self) -> bool:
+        """It does not wait for the commit, or does more than to check."""
+        return self.acts or not self.deferrable
 
 
 @dataclass(slots=True)
@@ -76,20 +81,27 @@ class CatalogTable:
     foreign_keys: tuple[ForeignKey, ...] = ()
     user_triggers: tuple[str, ...] = ()
     """Triggers of users that would fire for an ordinary session (not internal, not disabled)."""
+    rules: tuple[str, ...] = ()
+    """Rules that would rewrite what an ordinary session writes."""
 
     @property
     def unprepared(self) -> bool:
         """Something of it would change or refuse rows of the source (`target.tables`)."""
         return (
-            bool(self.user_triggers)
+            bool(self.user_triggers or self.rules)
             or any(column.identity == "a" for column in self.columns)
-            or not all(key.deferrable for key in self.foreign_keys)
+            or any(key.unprepared for key in self.foreign_keys)
         )
 
     @property
     def qualified_name(self) -> tuple[str, str]:
         """Schema and name."""
         return self.schema, self.name
+
+    @property
+    def tree(self) -> tuple[str, str]:
+        """Of a partition the partitioned table at the top, of any other table its own name."""
+        return (self.root[0], self.root[1]) if self.root else self.qualified_name
 
     @property
     def replica_key(self) -> tuple[str, ...]:
@@ -185,10 +197,19 @@ select n.nspname as schema, c.relname as table, i.indisprimary as primary_key,
 _FOREIGN_KEYS = """
 select n.nspname as schema, c.relname as table, k.conname as name,
        fn.nspname as references_schema, fc.relname as references_table,
-       k.condeferrable as deferrable, k.confdeltype in ('c', 'n', 'd') as cascades,
-       k.confupdtype in ('c', 'n', 'd') as follows,
-       array(select a.attname::text from pg_attribute a
-              where a.attrelid = k.confrelid and a.attnum = any (k.confkey)) as columns
+       k.condeferrable as deferrable, k.confdeltype <> 'a' or k.confupdtype <> 'a' as acts,
+       pg_get_constraintdef(k.oid) as definition,
+       format('foreign key (%%s) references %%I.%%I (%%s)%%s deferrable initially %%s%%s',
+         (select string_agg(quote_ident(a.attname), ', ' order by c.ord)
+            from unnest(k.conkey) with ordinality c(attnum, ord)
+            join pg_attribute a on a.attrelid = k.conrelid and a.attnum = c.attnum),
+         fn.nspname, fc.relname,
+         (select string_agg(quote_ident(a.attname), ', ' order by c.ord)
+            from unnest(k.confkey) with ordinality c(attnum, ord)
+            join pg_attribute a on a.attrelid = k.confrelid and a.attnum = c.attnum),
+         case k.confmatchtype when 'f' then ' match full' else '' end,
+         case when k.condeferred then 'deferred' else 'immediate' end,
+         case when k.convalidated then '' else ' not valid' end) as passive
   from pg_constraint k join pg_class c on c.oid = k.conrelid
   join pg_namespace n on n.oid = c.relnamespace
   join pg_class fc on fc.oid = k.confrelid join pg_namespace fn on fn.oid = fc.relnamespace
@@ -201,6 +222,14 @@ select n.nspname as schema, c.relname as table, t.tgname as name
   from pg_trigger t join pg_class c on c.oid = t.tgrelid
   join pg_namespace n on n.oid = c.relnamespace
  where n.nspname = any(%s) and not t.tgisinternal and t.tgenabled in ('O', 'A')
+ order by 1, 2, 3
+"""
+
+_RULES = """
+select n.nspname as schema, c.relname as table, r.rulename as name
+  from pg_rewrite r join pg_class c on c.oid = r.ev_class
+  join pg_namespace n on n.oid = c.relnamespace
+ where n.nspname = any(%s) and r.ev_enabled in ('O', 'A')
  order by 1, 2, 3
 """
 
@@ -238,13 +267,13 @@ class _ForeignKeyRow(_TableRow):
     references_schema: str
     references_table: str
     deferrable: bool
-    cascades: bool
-    follows: bool
-    columns: list[str]
+    acts: bool
+    definition: str
+    passive: str
 
 
 @dataclass(slots=True)
-class _TriggerRow(_TableRow):
+class _NameRow(_TableRow):
     name: str
 
 
@@ -253,7 +282,7 @@ _T = TypeVar("_T", bound=_TableRow)
 
 
 async def load_catalog(connection: Connection, schemas: Sequence[str]) -> Catalog:
-    """Read the tables of `schemas`, in five queries however many tables there are.
+    """Read the tables of `schemas`, in six queries however many tables there are.
 
     A table that is made between two of them is in the next catalog.
     """
@@ -296,11 +325,13 @@ async def load_catalog(connection: Connection, schemas: Sequence[str]) -> Catalo
                 foreign.name,
                 references=(foreign.references_schema, foreign.references_table),
                 deferrable=foreign.deferrable,
-                cascades=foreign.cascades,
-                follows=foreign.follows,
-                columns=tuple(foreign.columns),
+                acts=foreign.acts,
+                definition=foreign.definition,
+                passive=foreign.passive,
             ),
         )
-    for table, trigger in await details(_TriggerRow, _TRIGGERS):
+    for table, trigger in await details(_NameRow, _TRIGGERS):
         table.user_triggers += (trigger.name,)
+    for table, rule in await details(_NameRow, _RULES):
+        table.rules += (rule.name,)
     return Catalog(tables)

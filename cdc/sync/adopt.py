@@ -91,7 +91,7 @@ async def _require_place(target: Connection, table: PublishedTable, settings: Se
             hint=f"create {shown} on the target as it is on the source; the daemon then copies it",
         )
     slot = settings.source.slot
-    await prepare_tables(target, slot, [catalog.tables[table.qualified_name]])
+    await prepare_tables(target, slot, catalog, [table.qualified_name])
     name = sql.Identifier(table.schema, table.name)
     noted = await target.execute(
         "delete from cdc.snapshot_chunk where slot = %s and relation = %s",

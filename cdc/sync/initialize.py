@@ -78,17 +78,18 @@ async def _initialize(pair: _Pair, *, snapshot: bool, report: Report) -> Checkpo
     if checkpoint is not None and checkpoint.lsn is not None:
         check_identity(checkpoint, pair.identity)
         await bring_up_to_date(pair.target)
+        copied = await load_copied_tables(pair.source, pair.settings.source)
+        if copied is not None:
+            await _prepare(pair, copied)
         return checkpoint
     source = await load_catalog(pair.source, pair.settings.source.schemas)
-    target = await load_catalog(pair.target, pair.settings.source.schemas)
     copied = await ensure_tables(pair.source, pair.settings)
     await _clear_slot(pair, checkpoint, keep=not snapshot)
     await add_bookkeeping(pair.target)
     if snapshot:
         await _clear_tables(pair, copied)
     await begin_snapshot(pair.target, pair.identity)
-    prepared = [target.tables[table.qualified_name] for table in copied.tables]
-    await prepare_tables(pair.target, pair.slot, prepared)
+    target = await _prepare(pair, copied)
     if snapshot:
         lsn = await _copy(pair, copied, source, target, report)
     else:
@@ -97,6 +98,14 @@ async def _initialize(pair: _Pair, *, snapshot: bool, report: Report) -> Checkpo
     checkpoint = await load_checkpoint(pair.target, pair.slot)
     assert checkpoint is not None
     return checkpoint
+
+
+async def _prepare(pair: _Pair, copied: CopiedTables) -> Catalog:
+    """Make the target's tables take rows as they are; return what they were like before."""
+    catalog = await load_catalog(pair.target, pair.settings.source.schemas)
+    names = [table.qualified_name for table in copied.tables]
+    await prepare_tables(pair.target, pair.slot, catalog, names)
+    return catalog
 
 
 async def _lock(pair: _Pair) -> None:

@@ -1,15 +1,8 @@
-"""Writes batches to the target, each in one transaction with the checkpoint that it moves.
+"""The session that writes to the target, from its begin to its end, and the checkpoint it holds.
 
 `Target` owns the one session that writes. It promises: after `apply` returns, the batch is durable
 and so is its checkpoint; after it raises, neither is, or the connection was lost and `open` finds
-out by reading the checkpoint. A batch is written in the first of three ways that the target takes:
-
-    as a set      net changes, many rows a statement (`plan`)
-    in order      one statement a change, in source order, together
-    one by one    each source transaction for itself, its changes by halves (`replay`), to name the
-                  one that is refused: the end, or a case for the quarantine
-
-Changes of rows that wait in the quarantine go there as well, by the same transaction.
+out by reading the checkpoint. How a batch is written is up to `write`.
 
 It does not retry (`sync.pipeline` does), and it never asks the target anything between batches: a
 Neon compute that is left alone may sleep.
@@ -19,24 +12,15 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import psycopg
-from psycopg.pq import TransactionStatus
 
-from cdc.backoff import Verdict, described, judge
-from cdc.changes.batch import Batch, TransactionEnd
-from cdc.changes.change import Change, each_change, tables_of
-from cdc.changes.fold import Truncation
-from cdc.changes.held import Held, Waiting, by_transaction, set_aside
+from cdc.backoff import described
+from cdc.changes.batch import Batch
+from cdc.changes.change import tables_of
 from cdc.changes.relations import QualifiedName
-from cdc.errors import ChangeRefused
-from cdc.lsn import format_lsn
-from cdc.target.checkpoint import Checkpoint, claim, fenced
-from cdc.target.plan import CHECK, Action, Plan
-from cdc.target.quarantine import STALE, wait
-from cdc.target.refusal import Refusal, refusal
-from cdc.target.replay import ReadRow, Replay, Unsettled
+from cdc.target.checkpoint import Checkpoint, claim
+from cdc.target.replay import ReadRow
 from cdc.target.session import Session
-from cdc.target.statements import Execute
-from cdc.target.transaction import Transaction
+from cdc.target.write import Writer
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +42,12 @@ class Target:
         self._dsn = dsn
         self._schemas = schemas
         self._slot = slot
-        self._opened: Session | None = None
+        self._session: Session | None = None
+        self._writer: Writer | None = None
         self._primary_keys: Mapping[QualifiedName, tuple[str, ...]] = {}
         self._checkpoint: Checkpoint | None = None
         self._certain = False
-        self._transaction = Transaction()
+        self._written: set[QualifiedName] = set()
         self._quarantine = quarantine
         self._read_row = read_row
         self.repairs = 0
@@ -71,12 +56,12 @@ class Target:
     @property
     def connected(self) -> bool:
         """A session is open."""
-        return self._opened is not None
+        return self._session is not None
 
     @property
     def in_transaction(self) -> bool:
         """A large transaction is open: what was applied of it is not committed."""
-        return self._transaction.is_open
+        return self._writer is not None and self._writer.in_transaction
 
     @property
     def primary_keys(self) -> Mapping[QualifiedName, tuple[str, ...]]:
@@ -86,7 +71,7 @@ class Target:
     @property
     def settled(self) -> bool:
         """The session is not in the middle of anything."""
-        return self._certain and not self._transaction.is_open
+        return self._certain and not self.in_transaction
 
     @property
     def known_checkpoint(self) -> Checkpoint | None:
@@ -105,38 +90,36 @@ class Target:
         Each session claims the checkpoint anew: what the one before it may still have under way is
         then committed or refused. Raises Fenced if another daemon has claimed it meanwhile.
         """
-        if self._opened is not None:
+        if self._session is not None:
             return self.checkpoint
         session = await Session.open(self._dsn, self._slot, self._schemas)
         try:
             epoch = None if self._checkpoint is None else self._checkpoint.epoch
             self._checkpoint = await claim(session.connection, self._slot, epoch)
             await session.load_held()
+            await session.prepare(self._written)
         except BaseException:
             await session.connection.close()
             raise
         self._primary_keys = session.catalog.primary_keys()
+        self._writer = Writer(
+            session, self._checkpoint, quarantine=self._quarantine, read_row=self._read_row
+        )
         self._certain = True
-        self._opened = session
-        return self.checkpoint
-
-    @property
-    def _session(self) -> Session:
-        assert self._opened is not None, "open first"
-        return self._opened
+        self._session = session
+        return self._checkpoint
 
     async def close(self) -> None:
         """End the session; what was not committed is gone, on the target as here."""
-        session, self._opened = self._opened, None
-        self._transaction.forget()
+        session, self._session, self._writer = self._session, None, None
         if session is not None:
             await session.connection.close()
 
     async def abandon(self) -> None:
         """Cut off the session in the middle of a statement, whether the server answers or not."""
-        if self._opened is None:
+        if self._session is None:
             return
-        connection = self._opened.connection
+        connection = self._session.connection
         try:
             await connection.cancel_safe(timeout=CANCEL_S)
         except psycopg.Error as ex:
@@ -149,212 +132,16 @@ class Target:
 
         Raises psycopg.Error or CdcError, and then `close` is all that helps.
         """
+        self._written |= tables_of(batch.steps)
         await self.open()
-        while True:
-            try:
-                replayed = await self._apply(batch)
-            except psycopg.Error as ex:
-                if ex.sqlstate != STALE:
-                    raise
-                # Somebody has emptied the quarantine, so that less has to wait.
-                await self._undo(ex, batch)
-                await self._session.load_held()
-            else:
-                self._certain = True
-                return replayed
-
-    async def _apply(self, batch: Batch) -> bool:
-        held, waiting, rest = self._session.held, list[Waiting](), batch
-        if held.concerns(batch.steps):
-            held = held.copy()
-            parts = set_aside(batch, held)
-            if parts is None:
-                await self._plan(batch)  # for a catalog that is new enough
-                await self._replay(batch)
-                return True
-            rest, waiting = parts
-        plan = await self._plan(rest)
-        replayed = plan is None or not await self._try(plan, rest, waiting)
-        if replayed:
-            # Unique values that swapped owners, say: in source order each change stands alone.
-            plan = self._plan_in_order(rest)
-            if plan is None or not await self._try(plan, rest, waiting):
-                await self._replay(batch)
-                return True
-        self._session.held = held
-        return replayed
-
-    async def _plan(self, batch: Batch) -> Plan | None:
-        """Return how to write a batch as a set; None where it has to be replayed."""
-        self._session.planner.forget_fresh()
-        try:
-            return self._session.planner.plan(batch.steps, batch.transactions)
-        except ChangeRefused:
-            # The table or column may be newer than the session, or not be prepared yet.
-            await self._session.reload(tables_of(batch.steps))
-        try:
-            return self._session.planner.plan(batch.steps, batch.transactions)
-        except ChangeRefused as ex:
-            if self._quarantine:
-                return None
-            at = format_lsn(batch.end_lsn or batch.open_lsn)
-            raise ChangeRefused(f"{ex.message} (in the changes up to {at})", hint=ex.hint) from ex
-
-    def _plan_in_order(self, batch: Batch) -> Plan | None:
-        try:
-            return Plan(actions=list(self._session.planner.in_source_order(batch)))
-        except ChangeRefused:
-            return None
-
-    async def _try(self, plan: Plan, batch: Batch, waiting: list[Waiting]) -> bool:
-        """Write a plan; take it back and return False if the target refuses a statement of it."""
-        try:
-            await self._write(plan, batch, waiting)
-        except psycopg.Error as ex:
-            self._raise_if_fenced(ex)
-            if judge(ex) is not Verdict.REPLAY:
-                raise
-            log.debug("replaying a batch in source order", extra={"sqlstate": ex.sqlstate})
-            await self._undo(ex, batch)
-            return False
-        return True
-
-    async def _write(self, plan: Plan, batch: Batch, waiting: list[Waiting]) -> None:
-        actions = self._begin(part=not batch.final)
-        actions += [wait(self._slot, one) for one in waiting]
-        for statements, copy in plan.stages:
-            actions.append(Execute(statements.create_stage))
-            if self._transaction.is_open:
-                actions.append(Execute(statements.clear_stage))
-            actions.append(copy)
-        actions += plan.actions
-        if batch.final and self._transaction.is_open:
-            # A constraint that spoke at the COMMIT would take the parts before with it.
-            actions.append(CHECK)
-        if batch.final:
-            actions += self._end(batch.transactions[-1], len(batch.transactions), batch.changes)
-        await self._session.run(actions)
-        self._note(batch)
-
-    async def _undo(self, error: psycopg.Error, batch: Batch) -> None:
-        """Take back what this batch wrote: all of the transaction, or its last part."""
-        connection = self._session.connection
-        if not self._transaction.is_open:
-            await connection.execute(b"rollback")
-        elif connection.info.transaction_status is TransactionStatus.IDLE:
-            # A deferred constraint spoke at the COMMIT, and took the parts before with it.
-            raise refusal(error, None, batch.end_lsn) from error
-        else:
-            await connection.execute(b"rollback to savepoint part")
-
-    async def _replay(self, batch: Batch) -> None:
-        """Apply a batch change by change: each source transaction as one of the target.
-
-        So a refused change leaves those before it applied, and constraints are checked when the
-        source checked them. A part of a large transaction stays in the one that is open.
-        """
-        self._certain = False
-        if self._transaction.is_open or not batch.final:
-            await self._replay_part(batch)
-            if batch.final:
-                await self._commit(batch.transactions[-1], len(batch.transactions), batch.changes)
-            self._note(batch)
-            return
-        for end, changes in by_transaction(batch):
-            if end is not None and (changes or end is batch.transactions[-1]):
-                await self._replay_transaction(end, changes)
-
-    async def _replay_part(self, batch: Batch) -> None:
-        """Apply what a batch holds of a large transaction, and of those before it.
-
-        The parts before stand: in quarantine goes what of this one breaks a constraint at the end.
-        """
-        suspects: dict[QualifiedName, Refusal] = {}
-        every = list(each_change(batch.steps))
-        while True:
-            held = self._session.held.copy()
-            await self._session.run(self._begin(part=True))
-            replay = self._replaying(held, suspects)
-            try:
-                for end, changes in by_transaction(batch):
-                    await replay.run(changes, batch.open_lsn if end is None else end.lsn)
-                if self._quarantine and batch.final:
-                    await replay.check()
-            except Unsettled as ex:
-                await self._session.connection.execute(
-                    b"rollback to savepoint part" if self._transaction.is_open else b"rollback"
-                )
-                suspects = ex.more_suspects(every, suspects, batch.end_lsn)
-            else:
-                break
-        self._session.held = held
-        self.repairs += replay.repairs
-
-    async def _replay_transaction(
-        self, end: TransactionEnd, changes: list[Change | Truncation]
-    ) -> None:
-        suspects: dict[QualifiedName, Refusal] = {}
-        while True:
-            held = self._session.held.copy()
-            await self._session.run(self._begin(part=False))
-            replay = self._replaying(held, suspects)
-            try:
-                await replay.run(changes, end.lsn)
-                if self._quarantine:
-                    await replay.check()
-                await self._commit(end, 1, len(changes))
-            except Unsettled as ex:
-                await self._session.connection.execute(b"rollback")
-                suspects = ex.more_suspects(changes, suspects, end.lsn)
-            except psycopg.Error as ex:
-                if ex.sqlstate != STALE:
-                    raise
-                # The transactions before this one are committed: only this one begins anew.
-                await self._session.connection.execute(b"rollback")
-                await self._session.load_held()
-            else:
-                break
-        self._session.held = held
-        self.repairs += replay.repairs
-        self._checkpoint = self._transaction.committed(self.checkpoint, end.lsn, 1, len(changes))
-
-    def _replaying(self, held: Held, suspects: dict[QualifiedName, Refusal]) -> Replay:
-        return Replay(
-            self._session.connection,
-            self._session.planner,
-            self._slot,
-            held,
-            quarantine=self._quarantine,
-            suspects=suspects,
-            read_row=self._read_row,
-        )
-
-    async def _commit(self, end: TransactionEnd, transactions: int, changes: int) -> None:
-        try:
-            await self._session.run(self._end(end, transactions, changes))
-        except psycopg.Error as ex:
-            self._raise_if_fenced(ex)
-            if judge(ex) is Verdict.REPLAY:  # a deferred constraint speaks at the commit
-                raise refusal(ex, None, end.lsn) from ex
-            raise
-
-    def _begin(self, *, part: bool) -> list[Action]:
+        assert self._writer is not None
+        writer, repairs = self._writer, self._writer.repairs
         # Until the target has answered, nobody here knows whether it has committed.
         self._certain = False
-        return self._transaction.begin(part=part, deferrable=self._session.planner.deferrable)
-
-    def _end(self, end: TransactionEnd, transactions: int, changes: int) -> list[Action]:
-        return self._transaction.end(self.checkpoint, end, transactions, changes)
-
-    def _note(self, batch: Batch) -> None:
-        """Keep count of what was committed, or of what the open transaction holds."""
-        if not batch.final:
-            self._transaction.keep(batch)
-            return
-        self._checkpoint = self._transaction.committed(
-            self.checkpoint, batch.end_lsn, len(batch.transactions), batch.changes
-        )
-
-    def _raise_if_fenced(self, error: psycopg.Error) -> None:
-        if error.sqlstate == "CD001":
-            raise fenced(self._slot) from error
+        try:
+            replayed = await writer.write(batch)
+        finally:
+            self._checkpoint = writer.checkpoint
+            self.repairs += writer.repairs - repairs
+        self._certain = True
+        return replayed

@@ -67,7 +67,7 @@ async def add_bookkeeping(connection: Connection) -> None:
 
 async def bring_up_to_date(connection: Connection) -> None:
     """Add what an older version of this program has not created; writes nothing else."""
-    cursor = await connection.execute("select to_regclass('cdc.quarantine') is null")
+    cursor = await connection.execute("select to_regproc('cdc.require_unchanged') is null")
     row = await cursor.fetchone()
     if row is not None and row[0]:
         await add_bookkeeping(connection)

@@ -1,32 +1,19 @@
 """The order in which a batch's net changes are written, so that constraints hold on the way.
 
-Within a segment, foreign keys and unique keys pull in opposite directions:
+Within a segment deletes come first: they may free a unique value that another row takes. Foreign
+keys are no matter: on a prepared table (`target.tables`) they do nothing but check, at the commit.
 
-    1. deletes of tables that nothing references: they may free a unique value that step 2 needs
-    2. inserts and updates, referenced tables before the ones that refer to them
-    3. deletes of referenced tables, in the opposite order: only now has every row that stays let go
-       of them, so that no ON DELETE CASCADE takes a row that the source still has (a row that moved
-       to another partition comes as a delete and an insert)
-
-What that order cannot satisfy (two rows that swap a unique value, a cycle of foreign keys) the
-target refuses, and the batch is replayed in source order. `plan` itself asks for the replay (None)
-where an order could go wrong unseen:
-
-- Step 3 finds rows by key, and if equal keys may differ in text (numeric 1.0 = 1.00) it could
-  delete what step 2 has just written.
-- While the source's checks wait, a row may refer to a key that is deleted and comes again later.
-  Where a segment ends inside a transaction, step 2 may write such a row, and ON DELETE CASCADE of
-  step 3 take it.
-- Where a table refers to a unique column of its own, or of a table that is written later, ON UPDATE
-  CASCADE may change what step 2 has just written: a value that passed from one row to another.
+What that order cannot satisfy (two rows that swap a unique value) the target refuses, and the batch
+is replayed in source order. `plan` itself asks for the replay (None) where an order could go wrong
+unseen: of a table that keeps deleted rows, two keys that differ in text may be one row.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import TypeAlias
 
-from cdc.changes.batch import Batch, TransactionEnd
+from cdc.changes.batch import Batch
 from cdc.changes.change import Change, each_change
 from cdc.changes.fold import (
     KeyChange,
@@ -39,7 +26,6 @@ from cdc.changes.fold import (
 from cdc.changes.relations import QualifiedName, Table
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import Catalog, CatalogTable
-from cdc.postgres.ordering import reference_order, references
 from cdc.target.statements import Copy, Execute, Mask, TableStatements
 from cdc.target.truncation import truncate
 from cdc.wire.copytext import encode_line
@@ -87,16 +73,7 @@ class Planner:
         """Some constraint can wait for the commit, as it may have done on the source."""
         self._statements: dict[Table, TableStatements] = {}
         self._by_shape: dict[tuple[Relation, tuple[int, ...]], TableStatements] = {}
-        self._rank = {name: n for n, name in enumerate(reference_order(catalog))}
-        keys = list(references(catalog))
-        self._referenced = {referenced for _, _, referenced in keys}
-        self._cascades = [(name, other) for name, key, other in keys if key.cascades]
-        self._follows = [
-            (name, other, set(key.columns))
-            for name, key, other in keys
-            if key.follows and self._rank.get(name, 0) <= self._rank.get(other, 0)
-        ]
-        """Where the row that refers may be written first: a table itself, and cycles."""
+        self._unprepared = {t.tree for t in catalog.tables.values() if t.unprepared}
 
     def statements(self, table: Table) -> TableStatements:
         """Return the statements for a table; raise ChangeRefused where the target has no place."""
@@ -106,7 +83,9 @@ class Planner:
             shape = (table.relation, table.key)
             statements = self._by_shape.get(shape)
             if statements is None:
-                statements = TableStatements(table, self._target(table), next(_NUMBERS))
+                target = self._target(table)
+                self._require_prepared(table, target)
+                statements = TableStatements(table, target, next(_NUMBERS))
                 self._require_fresh(statements)
                 self._by_shape[shape] = statements
             self._statements[table] = statements
@@ -120,6 +99,15 @@ class Planner:
                 f"{table}: whether the target generates {', '.join(statements.left_out)} is to be"
                 " looked up",
                 hint="the daemon reads the target's catalog again by itself",
+            )
+
+    def _require_prepared(self, table: Table, target: CatalogTable) -> None:
+        """Raise ChangeRefused where the target would change or refuse what is written."""
+        if target.tree in self._unprepared:
+            raise ChangeRefused(
+                f"{table}: triggers, rules, foreign keys or identity columns of the target's table"
+                " are not prepared for a copy",
+                hint="let the target's role own the table: the daemon then prepares it",
             )
 
     def forget_fresh(self) -> None:
@@ -138,19 +126,13 @@ class Planner:
         tables = tuple(self._target(table) for table in step.tables)
         return truncate(tables, restart_identity=step.restart_identity, deferrable=self.deferrable)
 
-    def plan(self, steps: list[Step], transactions: Sequence[TransactionEnd] = ()) -> Plan | None:
-        """Return what leaves the same rows as the steps' messages one by one; None: replay them.
-
-        `transactions` are those that end in the steps.
-        """
+    def plan(self, steps: list[Step]) -> Plan | None:
+        """Return what leaves the same rows as the steps' messages one by one; None: replay them."""
         plan = Plan()
-        ends = {end.changes for end in transactions}
-        done = 0
         for step in steps:
-            done += len(step.messages) if isinstance(step, Segment) else 1
             match step:
                 case Segment():
-                    if self._may_go_wrong(step, whole=done in ends):
+                    if self._may_be_one_row(step):
                         return None
                     self._plan_segment(step, plan)
                 case KeyChange(table, old, new):
@@ -201,52 +183,21 @@ class Planner:
                 " (`cdc check` lists all differences)",
             ) from None
 
-    def _may_go_wrong(self, segment: Segment, *, whole: bool) -> bool:
-        """Tell whether the order of a segment could leave other rows than the source's, unseen.
-
-        `whole`: a transaction ends with it, so that what refers to a row has one.
-        """
-        deleted = {c.table.name: c for c in segment.tables.values() if c.deletes}
-        written = {c.table.name for c in segment.tables.values() if c.inserts or c.updates}
-        inexact = any(
-            name in written and name in self._referenced and not self._exact(changes.table)
-            for name, changes in deleted.items()
-        )
-        # Of tables that keep deleted rows, two of these may be one row of the target.
-        twice = any(
-            changes.table.retains and len(changes.updates) > 1 and not self._exact(changes.table)
+    def _may_be_one_row(self, segment: Segment) -> bool:
+        """Tell whether two updates may meet one row of the target, so that their order matters."""
+        return any(
+            changes.table.retains
+            and len(changes.updates) > 1
+            and not self.statements(changes.table).exact_key
             for changes in segment.tables.values()
-        )
-        updated = {c.table.name: c.table for c in segment.tables.values() if c.updates}
-        return (
-            inexact
-            or twice
-            or (not whole and any(a in written and b in deleted for a, b in self._cascades))
-            or any(
-                a in written and b in updated and not columns.issubset(updated[b].key_columns)
-                for a, b, columns in self._follows
-            )
         )
 
     def _plan_segment(self, segment: Segment, plan: Plan) -> None:
-        changed = sorted(
-            (c for c in segment.tables.values() if c.inserts or c.updates or c.deletes),
-            key=lambda changes: self._rank.get(changes.table.name, 0),
-        )
-        first: list[Action] = []
-        then: list[Action] = []
-        last: list[Action] = []
-        for changes in changed:
-            writes = self._plan_table(changes, plan)
-            then += writes.upserts
-            if changes.table.name in self._referenced:
-                last = writes.deletes + last
-            else:
-                first += writes.deletes
-        plan.actions += first + then + last
-
-    def _exact(self, table: Table) -> bool:
-        return self.statements(table).exact_key
+        writes = [self._plan_table(changes, plan) for changes in segment.tables.values()]
+        for each in writes:
+            plan.actions += each.deletes
+        for each in writes:
+            plan.actions += each.upserts
 
     def _plan_table(self, changes: TableChanges, plan: Plan) -> "_Writes":
         statements = self.statements(changes.table)

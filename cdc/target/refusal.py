@@ -28,8 +28,7 @@ class Refusal:
 
 def described(change: Change | Truncation) -> str:
     """Return what may be said of a change: its tables and their key columns."""
-    tables = change.tables if isinstance(change, Truncation) else (change.table,)
-    return ", ".join(_described(tables))
+    return ", ".join(_described(change.tables))
 
 
 def _described(tables: Sequence[Table]) -> Iterator[str]:

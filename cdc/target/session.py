@@ -5,16 +5,19 @@ own input functions read, or as lines of a COPY. Statements that stand side by s
 pipeline: one round trip, however many they are. Nothing is decided here, and nothing is retried.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 
+import psycopg
 from psycopg import AsyncRawCursor
 from psycopg.adapt import Buffer, Dumper
 
 from cdc.changes.held import Held
 from cdc.changes.relations import QualifiedName
+from cdc.errors import Unavailable
 from cdc.postgres.catalog import Catalog, load_catalog
 from cdc.postgres.session import Connection, connect
+from cdc.target.fingerprint import Fingerprints, load_fingerprints
 from cdc.target.plan import Action, Planner
 from cdc.target.quarantine import load_held
 from cdc.target.statements import Copy, Execute
@@ -37,11 +40,17 @@ class Session:
     """A connection, the catalog as it found it, and the rows that wait in the quarantine."""
 
     def __init__(
-        self, connection: Connection, slot: str, schemas: Sequence[str], catalog: Catalog
+        self,
+        connection: Connection,
+        slot: str,
+        schemas: Sequence[str],
+        fingerprints: Fingerprints,
+        catalog: Catalog,
     ) -> None:
         self.connection = connection
         self.slot = slot
         self._schemas = schemas
+        self._fingerprints = fingerprints
         self.catalog = catalog
         self.planner = Planner(catalog)
         self.held = Held()
@@ -51,7 +60,9 @@ class Session:
         """Connect, and read the catalog. Raises psycopg.Error."""
         connection = await connect_for_writing(dsn)
         try:
-            return cls(connection, slot, schemas, await load_catalog(connection, schemas))
+            fingerprints = await load_fingerprints(connection, schemas)
+            catalog = await load_catalog(connection, schemas)
+            return cls(connection, slot, schemas, fingerprints, catalog)
         except BaseException:
             await connection.close()
             raise
@@ -60,14 +71,30 @@ class Session:
         """Read what waits in the quarantine."""
         self.held = await load_held(self.connection, self.slot)
 
+    async def prepare(self, names: Collection[QualifiedName]) -> None:
+        """Make the named tables take rows as they are."""
+        try:
+            prepared = await prepare_tables(self.connection, self.slot, self.catalog, names)
+        except psycopg.errors.ObjectInUse as ex:
+            raise Unavailable(
+                "tables cannot be altered inside a transaction that wrote them"
+            ) from ex
+        if prepared:
+            await self._read(names)
+
     async def reload(self, names: Collection[QualifiedName]) -> None:
         """Read the catalog again, and make the named tables take rows as they are."""
-        found = await load_catalog(self.connection, self._schemas)
-        changed = [table for name, table in found.tables.items() if name in names]
-        if await prepare_tables(self.connection, self.slot, changed):
-            found = await load_catalog(self.connection, self._schemas)
-        self.catalog = found
-        self.planner = Planner(found, names)
+        await self._read(names)
+        await self.prepare(names)
+
+    async def _read(self, fresh: Collection[QualifiedName]) -> None:
+        self._fingerprints = await load_fingerprints(self.connection, self._schemas)
+        self.catalog = await load_catalog(self.connection, self._schemas)
+        self.planner = Planner(self.catalog, fresh)
+
+    def require_unchanged(self, names: Iterable[QualifiedName]) -> list[Action]:
+        """Return what fails if tables that were written are not what they were taken for."""
+        return [*self._fingerprints.require_unchanged(names)]
 
     async def run(self, actions: list[Action]) -> None:
         """Run actions in order; raise the psycopg.Error of the first that fails."""

@@ -99,12 +99,6 @@ class TableStatements:
         )
         self.left_out = tuple(name for name in table.columns if columns[name].generated)
         """Columns of which the source's values are not written: the target generates them."""
-        if target.unprepared:
-            raise ChangeRefused(
-                f"{table}: triggers, foreign keys or identity columns of the target's table are"
-                " not prepared for a copy",
-                hint="let the target's role own the table: the daemon then prepares it",
-            )
         for column in table.described:
             other = columns[column.name]
             held = holds(
@@ -137,15 +131,15 @@ class TableStatements:
     def _columns(self, positions: tuple[int, ...], prefix: str = "") -> str:
         return ", ".join(prefix + self._column(n) for n in positions)
 
-    def _matches(self, other: Callable[[int], str], row: str = "t") -> str:
+    def _matches(self, other: Callable[[int], str]) -> str:
         return " and ".join(
-            f"{row}.{self._column(n)} {self._equality[n]} {other(n)}" for n in self.table.key
+            f"t.{self._column(n)} {self._equality[n]} {other(n)}" for n in self.table.key
         )
 
-    def _matches_from(self, parameter: int, row: str = "t") -> str:
+    def _matches_from(self, parameter: int) -> str:
         """Return the condition that the key equals parameters, from this one on."""
         numbers = dict(zip(self.table.key, count(parameter), strict=False))
-        return self._matches(lambda n: f"${numbers[n]}{self._cast[n]}", row)
+        return self._matches(lambda n: f"${numbers[n]}{self._cast[n]}")
 
     @cached_property
     def _on_conflict(self) -> str:
@@ -213,27 +207,19 @@ class TableStatements:
         return Execute(self._delete_row, values, rows, at_most=self._limited)
 
     def update_row(self, key: Key, row: Row) -> Execute:
-        """Set the values that `row` has on the one row that has `key`, a new key too.
-
-        A row whose key changes may have it already: by ON UPDATE CASCADE, from a key that changed
-        before it. No other row can have the new key, or the source had not allowed it.
-        """
-        key_values = self.table.key_values
-        mask, keys = self.mask(row), [key_values(key)]
-        if key_values(self.table.key_of(row)) != keys[0]:
+        """Set the values that `row` has on the one row that has `key`, a new key too."""
+        mask, new = self.mask(row), self.table.key_of(row)
+        if new != key:
             mask = self.table.key + mask
-            keys.append(key_values(self.table.key_of(row)))
         sets = ", ".join(f"{self._column(n)} = ${i}" for i, n in enumerate(mask, 1))
         if not sets:  # nothing but an unchanged key: the row has to be there all the same
             sets = f"{self._column(self.table.key[0])} = t.{self._column(self.table.key[0])}"
         values = tuple(row[n] for n in mask)
-        matches = []
-        for each in keys:
-            matches.append(self._matches_from(len(values) + 1))
-            values += each
-        text = f"update {self._own} t set {sets} where {' or '.join(matches)}{self._mark}"
+        matches = self._matches_from(len(values) + 1)
+        text = f"update {self._own} t set {sets} where {matches}{self._mark}"
+        values += self.table.key_values(key)
         whole = None if UNCHANGED in row else self.upsert_row(row)
-        before = self._make_way(*keys) if self.table.retains and len(keys) > 1 else None
+        before = self._make_way(key, new) if self.table.retains and new != key else None
         return Execute(text.encode(), values, self._expect(mask, 1), whole, before)
 
     def _expect(self, mask: Mask, rows: int) -> int | None:
@@ -243,15 +229,10 @@ class TableStatements:
     def _make_way(self, old: Key, new: Key) -> Execute:
         """Delete the row that has a key which another row takes over: one that was retained.
 
-        Unless it is that very row: ON UPDATE CASCADE has moved it already, so that none has the old
-        key, or the keys are equal in other words, so that no other has.
+        Unless it is that very row: the keys are equal in other words.
         """
-        matches, there = self._matches_from(1), self._matches_from(len(self.table.key) + 1, "o")
-        text = (
-            f"delete from {self._own} t where {matches}"
-            f" and exists (select from {self._own} o where {there}"
-            f" and (o.tableoid, o.ctid) <> (t.tableoid, t.ctid)){self._mark}"
-        )
+        matches, before = self._matches_from(1), self._matches_from(len(self.table.key) + 1)
+        text = f"delete from {self._own} t where {matches} and not ({before}){self._mark}"
         return Execute(text.encode(), self.table.key_values(new) + self.table.key_values(old))
 
     def mask(self, row: Row) -> Mask:

@@ -136,3 +136,31 @@ begin
     raise exception using errcode = 'CD002', message = format('%s of %s rows found', actual, expected);
   end if;
 end $$;
+
+-- What a table is defined by, so far as it changes what is written to it: the versions of its rows
+-- in the catalog.
+create or replace function cdc.fingerprint(p_table oid) returns text language sql stable as $$
+  select md5(coalesce(string_agg(f, '/'), '')) from (
+    select string_agg(a.xmin::text, ',' order by a.attnum) as f
+      from pg_catalog.pg_attribute a where a.attrelid = p_table and a.attnum > 0
+    union all
+    select string_agg(t.xmin::text, ',' order by t.oid)
+      from pg_catalog.pg_trigger t where t.tgrelid = p_table
+    union all
+    select string_agg(r.xmin::text, ',' order by r.oid)
+      from pg_catalog.pg_rewrite r where r.ev_class = p_table
+    union all
+    select string_agg(i.xmin::text, ',' order by i.inhrelid)
+      from pg_catalog.pg_inherits i where i.inhparent = p_table) each
+$$;
+
+-- Whoever altered a table between our reading of it and our first write to it is found out here.
+create or replace function cdc.require_unchanged(p_tables oid[], p_fingerprints text[])
+returns void language plpgsql as $$
+begin
+  if exists (select from unnest(p_tables, p_fingerprints) t(oid, fingerprint)
+              where cdc.fingerprint(t.oid) is distinct from t.fingerprint) then
+    raise exception using errcode = 'CD004',
+      message = 'a table was altered since its definition was read';
+  end if;
+end $$;

@@ -50,11 +50,6 @@ CASES: dict[str, tuple[str, str, Expected]] = {
         "",
         (WARNS, "source", "credit.provider_rates", "has no primary key"),
     ),
-    "full, no key, cascades": (
-        "create table credit.bare (p text)\nalter table credit.bare replica identity full",
-        "create table credit.bare (p text references credit.providers on delete set null)",
-        (BREAKS, "target", "credit.bare", "has no key, and foreign key"),
-    ),
     "full, generated": (
         "alter table credit.offers replica identity full",
         "",

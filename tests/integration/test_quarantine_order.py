@@ -17,6 +17,13 @@ from tests.pair import Pair, same_rows
 from tests.process import ok, run_cdc, streaming
 
 
+def received(pair: Pair, lsn: str) -> bool:
+    """Tell whether the daemon was sent what is before an LSN."""
+    query = "select sent_lsn >= %s::pg_lsn from pg_stat_replication where pid = (select"
+    slot = " active_pid from pg_replication_slots where slot_name = %s)"
+    return fetch(pair.source_admin_dsn, query + slot, lsn, pair.slot) == [True]
+
+
 def ids(pair: Pair) -> list[str]:
     """Give the numbers of what is in quarantine."""
     return [str(entry["id"]) for entry in entries(pair)]
@@ -117,6 +124,8 @@ def test_a_replay_that_is_cut_off_between_two_transactions(pair: Pair) -> None:
                 run_sql(pair.source_dsn, "insert into credit.entry values (1, null, 1)")
                 run_sql(pair.source_dsn, "truncate credit.rate")
                 run_sql(pair.source_dsn, "update credit.account set balance = 2")
+                (end,) = fetch(pair.source_dsn, "select pg_current_wal_lsn()::text")
+                wait_until(lambda: received(pair, str(end)))
             count = "select count(*) from credit.bare"
             wait_until(lambda: fetch(pair.target_dsn, count) == [2])
             wait_until(lambda: waits_for_lock(pair.target_dsn))

@@ -1,17 +1,15 @@
 """Bugs that were found, one test each: what went wrong, in the smallest form that shows it."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cdc.changes.batch import BatchBuilder, TransactionEnd
+from cdc.changes.batch import BatchBuilder
 from cdc.changes.fold import Step
 from cdc.changes.policy import Policy
 from cdc.changes.relations import RelationCache
 from cdc.errors import ChangeRefused, PositionLost, ProtocolError, SettingsError
 from cdc.lsn import Lsn
-from cdc.postgres.catalog import ForeignKey
 from cdc.settings import load_settings
 from cdc.sync.position import check_position
 from cdc.target.plan import SET_FORM_ROWS, Planner
@@ -36,37 +34,6 @@ def fold(*messages: Message) -> list[Step]:
     for message in (BEGIN, NOTES, OTHERS, *messages, COMMIT):
         builder.add(message, 1)
     return builder.take().steps
-
-
-def test_a_row_that_stays_is_not_taken_by_the_delete_of_its_former_parent() -> None:
-    """A table that references itself: rows let go of a deleted row before it is deleted.
-
-    2 was under 1, 3 is under 2, ON DELETE CASCADE. The source moved 2 away and deleted 1. Deleted
-    first on the target, 1 took 2 and 3 with it, and only 2 was written again.
-    """
-    tree = catalog_table("notes", ["id", "body"], references=["notes"])
-    planner = Planner(catalog_of(tree))
-    made = planner.plan(fold(update(NOTES, 2, None), Delete(1, (b"1", None), False)))
-    assert made is not None
-    assert [action.sql.split()[0] for action in made.actions] == [b"insert", b"delete"]
-
-
-def test_a_row_that_waits_for_its_parent_is_not_taken_by_a_cascade() -> None:
-    """Inside a transaction a row may refer to a deleted key, which comes again before the commit.
-
-    Written before the delete, it fell to ON DELETE CASCADE, and no one was told.
-    """
-    child = catalog_table("others", ["id", "body"])
-    references = ForeignKey("others_fkey", ("credit", "notes"), deferrable=True, cascades=True)
-    child.foreign_keys = (references,)
-    planner = Planner(catalog_of(catalog_table("notes", ["id", "body"]), child))
-    steps = fold(Delete(1, (b"1", None), False), Insert(2, (b"1", b"1")))
-    assert planner.plan(steps) is None
-    assert planner.plan(steps, [TransactionEnd(1, Lsn(1), 0)]) is None
-    assert planner.plan(steps, [TransactionEnd(2, Lsn(2), 0)]) is not None
-    child.foreign_keys = (replace(references, cascades=False),)
-    checked = Planner(catalog_of(catalog_table("notes", ["id", "body"]), child))
-    assert checked.plan(steps) is not None, "a check alone can wait"
 
 
 def test_a_table_is_staged_once_in_a_plan() -> None:

@@ -143,6 +143,19 @@ def check_triggers(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def check_rules(facts: Facts) -> Iterator[Finding]:
+    """Find rules that would rewrite what the source has written."""
+    for _, table in facts.pairs():
+        for rule in table.rules:
+            yield _unprepared(
+                facts,
+                table,
+                f"{table} ({rule})",
+                "is a rule that rewrites what is copied",
+                f"disable rule {quoted(rule)}",
+            )
+
+
 def check_identity_columns(facts: Facts) -> Iterator[Finding]:
     """Find columns that assign themselves where the source has a value."""
     for _, table in facts.pairs():
@@ -157,18 +170,23 @@ def check_identity_columns(facts: Facts) -> Iterator[Finding]:
                 )
 
 
-def check_immediate_foreign_keys(facts: Facts) -> Iterator[Finding]:
-    """Find foreign keys that cannot wait for the commit, and that our role may not alter."""
+def check_foreign_key_actions(facts: Facts) -> Iterator[Finding]:
+    """Find foreign keys that do more than check at the commit, and that our role may not alter."""
     for _, table in facts.pairs():
         for key in table.foreign_keys:
-            if not key.deferrable and not facts.target.access[table.qualified_name].owned:
+            if key.unprepared and not facts.target.access[table.qualified_name].owned:
+                name = quoted(key.name)
                 yield _unprepared(
                     facts,
                     table,
                     f"{table} ({key.name})",
-                    "is a foreign key that is not deferrable: what was one statement on the source"
-                    " is many here",
-                    f"alter constraint {quoted(key.name)} deferrable",
+                    "is a foreign key that acts by itself: the source sends what its own has done"
+                    if key.acts
+                    else "is a foreign key that is not deferrable: what was one statement on the"
+                    " source is many here",
+                    f"drop constraint {name}, add constraint {name} {key.passive}"
+                    if key.acts
+                    else f"alter constraint {name} deferrable",
                 )
 
 
@@ -212,21 +230,6 @@ def check_foreign_keys(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def check_cascades(facts: Facts) -> Iterator[Finding]:
-    """Find rows without a key that the target's own cascade would change before the stream does."""
-    for source, target in facts.pairs():
-        for key in target.foreign_keys if not source.replica_key else ():
-            if key.cascades:
-                yield breaks(
-                    "target",
-                    str(target),
-                    f"has no key, and foreign key {key.name} takes or changes its rows when the row"
-                    " that they refer to is deleted: the source's own change then finds none",
-                    f"alter table {quoted(*target.qualified_name)}"
-                    f" drop constraint {quoted(key.name)};",
-                )
-
-
 def check_rows(facts: Facts) -> Iterator[Finding]:
     """Find rows on the target that a copy of ours has not written."""
     books = facts.target.bookkeeping
@@ -265,9 +268,9 @@ CHECKS = (
     check_bookkeeping,
     check_quarantine,
     check_triggers,
+    check_rules,
     check_identity_columns,
-    check_immediate_foreign_keys,
+    check_foreign_key_actions,
     check_foreign_keys,
-    check_cascades,
     check_rows,
 )
