@@ -8,11 +8,13 @@ All of it is one transaction under the table's lock. The daemon goes on meanwhil
 where it has to put a change into the quarantine itself (`cdc.wait_behind`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import psycopg
 
+from cdc.changes.change import Change
 from cdc.changes.fold import Truncation
 from cdc.changes.held import Held
 from cdc.errors import ChangeRefused, CheckFailed
@@ -121,6 +123,22 @@ async def _prepare(target: Connection, slot: str, entries: Sequence[Entry]) -> C
     return catalog
 
 
+def _statement(entry: Entry) -> tuple[str, int]:
+    """Return what entries have in common that only work together: tables truncated at once."""
+    return (entry.lsn, 0) if entry.operation == "truncate" else (entry.lsn, entry.id)
+
+
+def _changes(entries: Sequence[Entry]) -> Iterator[tuple[Lsn, Change | Truncation]]:
+    """Yield what to apply, tables that were truncated together as one change."""
+    for (lsn, _), group in groupby(entries, _statement):
+        changes = [entry.change for entry in group]
+        if isinstance(changes[0], Truncation):
+            tables = tuple(table for change in changes for table in change.tables)
+            yield parse_lsn(lsn), Truncation(tables, restart_identity=False)
+        else:
+            yield parse_lsn(lsn), changes[0]
+
+
 async def _resolve(target: Connection, entry: Entry, resolution: str) -> None:
     await target.execute(
         "update cdc.quarantine set resolved_at = clock_timestamp(), resolution = %s where id = %s",
@@ -152,20 +170,22 @@ class _Retrial:
         return [Attempt(e, problems[e.id]) for e in self._entries if e.id in chosen]
 
     async def _pass(self, chosen: set[int], problems: dict[int, str | None]) -> int:
-        """Try each entry that is left by itself; return how many were applied."""
+        """Try what is left, each change by itself; return how many entries were applied."""
         held, holders, applied = Held(), list[Entry](), 0
-        for entry in self._entries:
-            if entry.id in problems and problems[entry.id] is None:
-                continue
-            if _waits(entry, held):
-                problems[entry.id] = f"waits for entry {waits_for(entry, holders)}"
-            elif entry.id in chosen:
-                problems[entry.id] = await self._try([entry])
-                if problems[entry.id] is None:
-                    applied += 1
-                    continue
-            entry.hold(held)
-            holders.append(entry)
+        open_entries = [e for e in self._entries if problems.get(e.id, "not tried") is not None]
+        for _, group in groupby(open_entries, _statement):
+            entries = list(group)
+            ready = [e for e in entries if e.id in chosen and not _waits(e, held)]
+            problem = await self._try(ready) if ready else None
+            for entry in entries:
+                if entry in ready:
+                    problems[entry.id] = problem
+                    applied += problem is None
+                elif entry.id in chosen:
+                    problems[entry.id] = f"waits for entry {waits_for(entry, holders)}"
+                if entry not in ready or problem is not None:
+                    entry.hold(held)
+                    holders.append(entry)
         return applied
 
     async def _together(self, chosen: set[int], problems: dict[int, str | None]) -> bool:
@@ -189,8 +209,8 @@ class _Retrial:
         try:
             async with self._target.transaction():
                 await run(self._target, [DEFER])
-                for entry in entries:
-                    await self._replay.run([entry.change], parse_lsn(entry.lsn))
+                for lsn, change in _changes(entries):
+                    await self._replay.run([change], lsn)
                 await self._check(last)
                 for entry in entries:
                     await _resolve(self._target, entry, "applied")

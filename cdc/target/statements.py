@@ -22,6 +22,7 @@ from operator import itemgetter
 from cdc.changes.relations import Key, Table
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import CatalogTable
+from cdc.postgres.equality import cast, equality
 from cdc.postgres.names import quoted
 from cdc.postgres.types import holds
 from cdc.wire.copytext import encode_line
@@ -114,11 +115,8 @@ class TableStatements:
                     hint="alter it to the source's type (`cdc check` shows it), then start again",
                 )
         own = {n: columns[name] for n, name in enumerate(table.columns)}
-        self._equality = {
-            n: "=" if c.equality_schema is None else f"operator({quoted(c.equality_schema)}.=)"
-            for n, c in own.items()
-        }
-        self._cast = {n: f"::{c.type}" if c.equality_schema else "" for n, c in own.items()}
+        self._equality = {n: equality(c) for n, c in own.items()}
+        self._cast = {n: cast(c) for n, c in own.items()}
         self._settable = tuple(n for n in self._written if n not in table.key)
         # If the key is another by now, a delete by the old one meets rows that the source has.
         self._limited = table.key_is_assumed

@@ -8,7 +8,7 @@ PostgreSQL allows at any time.
 """
 
 from cdc.postgres.catalog import CatalogTable
-from cdc.postgres.names import quoted
+from cdc.postgres.names import literal, quoted
 from cdc.target.statements import Execute
 
 # A block, since it has to be one statement.
@@ -42,15 +42,10 @@ def truncate(
     own = [name if t.partitioned else f"only {name}" for name, t in zip(names, tables, strict=True)]
     text = f"truncate {', '.join(own)}{' restart identity' if restart_identity else ''}"
     if deferrable:
-        oids = ", ".join(f"{_literal(name)}::regclass" for name in names)
+        oids = ", ".join(f"{literal(name)}::regclass" for name in names)
         # A delete cannot restart sequences: then the change is refused.
         deletes = "; ".join(f"delete from {name}" for name in own)
         otherwise = "raise" if restart_identity else deletes
         block = _SETTLED.format(tables=oids, truncate=text, otherwise=otherwise)
-        text = f"do {_literal(block)}"
+        text = f"do {literal(block)}"
     return Execute(text.encode())
-
-
-def _literal(text: str) -> str:
-    """Quote a text; standard_conforming_strings is on."""
-    return "'" + text.replace("'", "''") + "'"

@@ -50,6 +50,11 @@ CASES: dict[str, tuple[str, str, Expected]] = {
         "",
         (WARNS, "source", "credit.provider_rates", "has no primary key"),
     ),
+    "full, a key of the target": (
+        "create table credit.bare (p text)\nalter table credit.bare replica identity full",
+        "create table credit.bare (p text primary key)",
+        (BREAKS, "source", "credit.bare", "no primary key, and the target's table has one"),
+    ),
     "full, generated": (
         "alter table credit.offers replica identity full",
         "",

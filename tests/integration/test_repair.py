@@ -1,6 +1,7 @@
 """A row that the target lacks, though an Update brings only a part of it: read from the source."""
 
 import psycopg
+import pytest
 
 from tests.databases import fetch, migrate, run_sql
 from tests.pair import Pair, same_rows
@@ -47,6 +48,25 @@ def test_among_many_that_the_target_has(pair: Pair) -> None:
     drain(pair)
     assert same_rows(pair) == {"t": 50}
     assert fetch(pair.target_dsn, "select count(*) from cdc.ledger") == [1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"), [("public.ltree", "a.b"), ("public.citext", "MiXed"), ("credit.pair", "(1,x)")]
+)
+def test_is_found_by_a_key_of_any_type(pair: Pair, kind: str, key: str) -> None:
+    """An equality of an extension, a composite type: nothing is looked up by a path."""
+    extension = kind.partition(".")[2]
+    for dsn in (pair.source_admin_dsn, pair.target_admin_dsn):
+        if kind.startswith("public"):
+            run_sql(dsn, f"create extension if not exists {extension} schema public")
+    table = f"create table credit.t (id {kind} primary key, body text, n int);"
+    migrate(pair, f"create schema credit; create type credit.pair as (a int, b text); {table}")
+    run_sql(pair.source_dsn, f"insert into credit.t values ('{key}', {BIG}, 1)")
+    ok(pair, "init")
+    run_sql(pair.target_dsn, "delete from credit.t")
+    run_sql(pair.source_dsn, "update credit.t set n = 2")
+    drain(pair)
+    assert same_rows(pair) == {"t": 1}
 
 
 def prepare(pair: Pair) -> None:

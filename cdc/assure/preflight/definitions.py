@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 
 from cdc.assure.preflight.facts import Facts
-from cdc.assure.preflight.findings import Finding, breaks, literal, warns
+from cdc.assure.preflight.findings import Finding, breaks, warns
 from cdc.postgres.catalog import CatalogTable, Column
-from cdc.postgres.names import quoted
+from cdc.postgres.names import literal, quoted
 from cdc.postgres.types import holds
 
 # From here on UPDATE and DELETE fail where a generated column is part of the replica identity.
@@ -202,6 +202,21 @@ def check_keys(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def check_assumed_keys(facts: Facts) -> Iterator[Finding]:
+    """Find keys of the target alone: rows that the source tells apart may be one there."""
+    for source, target in facts.pairs():
+        if source.replica_identity == "f" and target.primary_key and not source.primary_key:
+            alter = f"alter table {quoted(*source.qualified_name)}"
+            yield breaks(
+                "source",
+                str(source),
+                "has no primary key, and the target's table has one: of two rows that are equal in"
+                " it the second would take the place of the first",
+                f"{alter} add primary key ({', '.join(map(quoted, target.primary_key))});"
+                "  -- or drop the target's",
+            )
+
+
 def check_not_null(facts: Facts) -> Iterator[Finding]:
     """Find columns of the target that refuse rows of the source, for want of a value."""
     for source, target in facts.pairs():
@@ -257,6 +272,7 @@ CHECKS = (
     check_types,
     check_enums,
     check_keys,
+    check_assumed_keys,
     check_not_null,
     check_generated,
 )

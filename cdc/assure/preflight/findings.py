@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, TypeAlias
 
-from psycopg import sql
+from cdc.postgres.names import literal
 
 
 class Severity(Enum):
@@ -44,11 +44,6 @@ def breaks(side: Side, subject: str, problem: str, mend: str) -> Finding:
 def warns(side: Side, subject: str, problem: str, mend: str) -> Finding:
     """Return a finding that an operator may have reasons to live with."""
     return Finding(Severity.WARNS, side, subject, problem, mend)
-
-
-def literal(value: str) -> str:
-    """Return a text as an SQL literal."""
-    return sql.Literal(value).as_string(None)
 
 
 def new_copy(slot: str) -> str:

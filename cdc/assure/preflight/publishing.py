@@ -10,9 +10,9 @@ import shlex
 from collections.abc import Iterator
 
 from cdc.assure.preflight.facts import Facts
-from cdc.assure.preflight.findings import Finding, breaks, literal, new_copy, warns
+from cdc.assure.preflight.findings import Finding, breaks, new_copy, warns
 from cdc.assure.preflight.streaming import foreign_slot
-from cdc.postgres.names import quoted
+from cdc.postgres.names import literal, quoted
 
 
 def check_schemas(facts: Facts) -> Iterator[Finding]:

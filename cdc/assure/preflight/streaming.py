@@ -8,8 +8,8 @@ takes the state directory of the daemon's own machine.
 from collections.abc import Iterator
 
 from cdc.assure.preflight.facts import Facts, Intent
-from cdc.assure.preflight.findings import Finding, breaks, literal, new_copy, warns
-from cdc.postgres.names import quoted
+from cdc.assure.preflight.findings import Finding, breaks, new_copy, warns
+from cdc.postgres.names import literal, quoted
 
 _MEBIBYTE = 1 << 20
 
