@@ -19,7 +19,8 @@ from cdc.changes.fold import Truncation
 from cdc.changes.held import Held
 from cdc.errors import ChangeRefused, CheckFailed
 from cdc.lsn import Lsn, parse_lsn
-from cdc.postgres.catalog import Catalog, load_catalog
+from cdc.postgres.catalog import Catalog
+from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.session import Connection
 from cdc.settings import Settings
 from cdc.source.row import row_reader

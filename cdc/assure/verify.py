@@ -22,7 +22,8 @@ from functools import partial
 from psycopg import AsyncCopy, sql
 
 from cdc.errors import CheckFailed
-from cdc.postgres.catalog import Catalog, CatalogTable, load_catalog
+from cdc.postgres.catalog import Catalog, CatalogTable
+from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.session import Connection
 from cdc.wire.copytext import decode_line
 

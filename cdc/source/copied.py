@@ -6,7 +6,7 @@ each table in the schemas, partitions under their own names, tables to come incl
 
 from dataclasses import dataclass
 
-from cdc.postgres.catalog import load_catalog
+from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.session import Connection
 from cdc.settings import SourceSettings
 from cdc.source.publication import PublishedTable, load_publication

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 
 from cdc.changes.relations import Table
 from cdc.errors import ChangeRefused
-from cdc.postgres.catalog import CatalogTable, load_catalog
+from cdc.postgres.catalog import CatalogTable
+from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.equality import cast, equality
 from cdc.postgres.names import literal, quoted
 from cdc.postgres.session import connect

@@ -18,7 +18,7 @@ import logging
 from psycopg import sql
 
 from cdc.errors import CheckFailed
-from cdc.postgres.catalog import load_catalog
+from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.ordering import reference_order
 from cdc.postgres.session import Connection, connect
 from cdc.settings import Settings

@@ -15,7 +15,8 @@ from psycopg import sql
 
 from cdc.errors import CheckFailed, SlotBusy
 from cdc.lsn import Lsn
-from cdc.postgres.catalog import Catalog, load_catalog
+from cdc.postgres.catalog import Catalog
+from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.session import Connection, connect
 from cdc.settings import Settings
 from cdc.source.copied import CopiedTables, load_copied_tables

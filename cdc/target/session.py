@@ -15,7 +15,8 @@ from psycopg.adapt import Buffer, Dumper
 from cdc.changes.held import Held
 from cdc.changes.relations import QualifiedName
 from cdc.errors import Unavailable
-from cdc.postgres.catalog import Catalog, load_catalog
+from cdc.postgres.catalog import Catalog
+from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.session import Connection, connect
 from cdc.target.fingerprint import Fingerprints, load_fingerprints
 from cdc.target.plan import Action, Planner

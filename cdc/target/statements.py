@@ -20,11 +20,10 @@ from itertools import count
 from operator import itemgetter
 
 from cdc.changes.relations import Key, Table
-from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import CatalogTable
 from cdc.postgres.equality import cast, equality
 from cdc.postgres.names import quoted
-from cdc.postgres.types import holds
+from cdc.target.place import require_place
 from cdc.wire.copytext import encode_line
 from cdc.wire.messages import UNCHANGED, Row, Value
 
@@ -68,26 +67,8 @@ class TableStatements:
         # A prepared statement keeps the types that it was prepared with: another shape of the
         # table must not find it.
         self._mark = f" /* {number} */"
+        require_place(table, target)
         columns = {column.name: column for column in target.columns}
-        if len(set(table.columns)) < len(table.columns):
-            raise ChangeRefused(
-                f"{table}: the source has a column {table.policy.marker} of its own, and soft"
-                " deletes cannot set it",
-                hint=f"""name another in section tables."{table}" of cdc.toml: deleted_at = "…\"""",
-            )
-        missing = [name for name in table.columns if name not in columns]
-        if missing:
-            raise ChangeRefused(
-                f"{table}: the target lacks column {', '.join(missing)}",
-                hint=f"alter table {table} add column {missing[0]} … on the target,"
-                " then start again (`cdc check` lists all differences)",
-            )
-        if table.key and set(table.key_columns) not in map(set, target.unique_keys):
-            raise ChangeRefused(
-                f"{table}: the target has no unique index on ({', '.join(table.key_columns)})",
-                hint=f"alter table {table} add primary key ({', '.join(table.key_columns)})"
-                " on the target, then start again",
-            )
         self._exact = {n for n, name in enumerate(table.columns) if columns[name].exact_text}
         self.exact_key = self._exact.issuperset(table.key)
         """Equal keys have equal texts."""
@@ -100,20 +81,6 @@ class TableStatements:
         )
         self.left_out = tuple(name for name in table.columns if columns[name].generated)
         """Columns of which the source's values are not written: the target generates them."""
-        for column in table.described:
-            other = columns[column.name]
-            held = holds(
-                other.type_oid,
-                other.type_modifier,
-                source_type_oid=column.type_oid,
-                source_modifier=column.type_modifier,
-            )
-            if held is False:
-                raise ChangeRefused(
-                    f"{table}: the target's column {column.name} is {other.type}, which may not"
-                    " hold what the source's holds",
-                    hint="alter it to the source's type (`cdc check` shows it), then start again",
-                )
         own = {n: columns[name] for n, name in enumerate(table.columns)}
         self._equality = {n: equality(c) for n, c in own.items()}
         self._cast = {n: cast(c) for n, c in own.items()}

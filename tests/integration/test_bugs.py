@@ -5,7 +5,7 @@ import threading
 import psycopg
 from psycopg import Connection
 
-from cdc.postgres.catalog import load_catalog
+from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.session import connect, conninfo
 from tests.databases import fetch, run_sql, wait_until
 from tests.pair import Pair, same_rows

@@ -248,3 +248,28 @@ def test_values_that_are_referred_to_and_pass_to_another_row(pair: Pair, action:
                 f"update credit.{refers} set {column} = '1' where id >= 3",
             )
         trio.compare()
+
+
+def test_a_chain_over_partitions(pair: Pair) -> None:
+    """A row moves to another partition, a delete and an insert: who refers to it stays.
+
+    On the target the delete came first, and took the grandchildren, whom the source had kept.
+    """
+    with make_trio(pair, PARTITIONED) as trio:
+        trio.change("insert into credit.p select n, n % 10 from generate_series(1, 60) n")
+        trio.change(
+            "insert into credit.c select n, n, n % 10, 'x' from generate_series(1, 60) n",
+            "insert into credit.a select n, n from generate_series(1, 60) n",
+        )
+        trio.commit_each(
+            "update credit.p set day = day + 10 where id % 4 = 0",
+            "update credit.c set id = id + 0, body = body || 'y'",
+            "delete from credit.p where id in (4, 5)",
+        )
+        trio.change(
+            "update credit.p set day = day + 10 where id % 4 = 1",
+            "update credit.p set day = day - 10 where id % 4 = 0",
+            "delete from credit.c where p = 8",
+            "insert into credit.c values (8, 8, 8, 'again')",
+        )
+        assert trio.compare()["credit.a_0"] == 57

@@ -58,3 +58,40 @@ def test_keys_of_every_type(pair: Pair) -> None:
                     f"delete from {table} where n % 5 = 4",
                 )
             trio.compare()
+
+
+def test_keys_of_several_columns_that_go_in_a_circle(pair: Pair) -> None:
+    """Two rows swap a part of their keys, three pass theirs on, inside a transaction and across."""
+    with make_trio(
+        pair,
+        "create table credit.t (a int, b text, v int, body text, primary key (b, a))",
+        "create table credit.deferred (a int, b text, v int, id int primary key,"
+        " unique (a, b) deferrable initially deferred)",
+    ) as trio:
+        big = "(select string_agg(md5(i::text), '') from generate_series(1, 300) i)"
+        trio.change(
+            f"insert into credit.t select n, 'k', n, {big} from generate_series(1, 60) n",
+            "insert into credit.deferred select n, 'k', n, n from generate_series(1, 60) n",
+        )
+        trio.change(
+            "update credit.t set a = -1 where a = 1",
+            "update credit.t set a = 1 where a = 2",
+            "update credit.t set a = 2 where a = -1",
+            "update credit.t set b = 'tmp', v = 0 where a = 10",
+            "update credit.t set a = 10 where a = 11",
+            "update credit.t set a = 11 where a = 12",
+            "update credit.t set a = 12, b = 'k' where b = 'tmp'",
+            "update credit.deferred set a = 61 - a",
+            "update credit.deferred set v = v + 1 where a > 30",
+        )
+        trio.commit_each(
+            "update credit.t set a = a + 1000",
+            "update credit.t set b = 'm' where a % 3 = 0",
+            "update credit.deferred set a = a % 60 + 1",
+        )
+        trio.change(
+            "delete from credit.t where a = 1020",
+            "update credit.t set a = 1020 where a = 1021",
+            "insert into credit.t values (1021, 'k', 1, 'new')",
+        )
+        assert trio.compare() == {"credit.t": 60, "credit.deferred": 60}

@@ -22,7 +22,7 @@ from cdc.assure.preflight.facts import (
     SourceFacts,
     TargetFacts,
 )
-from cdc.postgres.catalog import load_catalog
+from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.ordering import QualifiedName
 from cdc.postgres.session import Connection
 from cdc.settings import Settings
