@@ -57,6 +57,8 @@ class Pair:
     publication: str
     state_dir: Path
     plugin: Plugin = "pgoutput"
+    max_rows: int | None = None
+    """Changes in a batch; None: as many as by default."""
 
     @property
     def settings(self) -> Path:

@@ -42,6 +42,8 @@ def environment(pair: Pair | None, changes: Mapping[str, str] | None = None) -> 
             "CDC_SOURCE_PLUGIN": pair.plugin,
             "CDC_STATE_DIR": str(pair.state_dir),
         }
+        if pair.max_rows is not None:
+            settings["CDC_APPLY_MAX_ROWS"] = str(pair.max_rows)
         if pair.settings.exists():
             settings["CDC_CONFIG"] = str(pair.settings)
     return scrubbed_environment() | settings | dict(changes or {})
