@@ -1,8 +1,8 @@
 """Every setting, once: its name, default, unit and reason. Nothing reads the environment elsewhere.
 
-A value comes, in this order, from the environment (`CDC_SECTION_NAME`), from a file per DSN in
-`$CREDENTIALS_DIRECTORY` (`source.dsn`, `target.dsn`), from `cdc.toml` (`--config`, `CDC_CONFIG`),
-else from the default here. A name that does not exist is an error, in the file and in
+A value comes, in this order, from the environment (`CDC_SECTION_NAME`), from a file per secret in
+`$CREDENTIALS_DIRECTORY` (`source.dsn`, `target.dsn`, `spool.key`), from `cdc.toml` (`--config`,
+`CDC_CONFIG`), else from the default here. A name that does not exist is an error, in the file and in
 the environment: a misspelt limit must not be a limit that does not hold.
 """
 
@@ -88,6 +88,23 @@ class SnapshotSettings(_Section):
     workers: int = Field(4, ge=1, le=32, description="tables copied at once")
 
 
+class SpoolSettings(_Section):
+    """What is queued on the daemon's own disk while the target is away."""
+
+    max_bytes: int = Field(
+        0,
+        ge=0,
+        description="bytes of changes queued on the daemon's own disk, in `state.dir`, while the"
+        " target is away; 0: the source's WAL keeps them",
+    )
+    after: float = Field(
+        10, gt=0, description="seconds that the target is away before changes are queued"
+    )
+    key: SecretStr | None = Field(
+        None, min_length=16, description="encrypts what is queued (AES-256-GCM); keep it as well"
+    )
+
+
 class TableSettings(_Section):
     """What the target keeps of one table's deletes and truncates."""
 
@@ -148,6 +165,7 @@ class Settings(BaseSettings):
     apply: ApplySettings = ApplySettings()
     snapshot: SnapshotSettings = SnapshotSettings()
     state: StateSettings = StateSettings()
+    spool: SpoolSettings = SpoolSettings()
     tables: dict[TableName, TableSettings] = {}
 
     @property
@@ -204,6 +222,8 @@ class LoadedSettings:
 
 _Values = dict[str, dict[str, object]]
 
+_SECRETS = (("source", "dsn"), ("target", "dsn"), ("spool", "key"))
+
 
 def load_settings(config: Path | None = None) -> LoadedSettings:
     """Read the settings from where they are; raise SettingsError with all that is wrong."""
@@ -257,11 +277,11 @@ def _read_credentials() -> _Values:
     """Read a file per setting, as systemd's LoadCredential= lays them out."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     values: _Values = {}
-    for side in ("source", "target") if folder else ():
-        file = Path(folder or "") / f"{side}.dsn"
+    for section, name in _SECRETS if folder else ():
+        file = Path(folder or "") / f"{section}.{name}"
         if file.exists():
             try:
-                values[side] = {"dsn": file.read_text().strip()}
+                values[section] = {name: file.read_text().strip()}
             except OSError as ex:
                 raise SettingsError(
                     f"cannot read the credential {file}: {ex.strerror}",
