@@ -3,13 +3,16 @@
     initialize where there is no checkpoint ─► [ connect ─► check the position ─► pipeline ]*
 
 Whatever `backoff` calls RETRY ends one turn of the loop and begins another after a delay; anything
-else ends the process. SIGTERM and SIGINT let the batch in hand finish, confirm it and return.
+else ends the process. A turn goes straight to the target, or by way of the spool (`sync.spool`).
+SIGTERM and SIGINT let the batch in hand finish, confirm it and return.
 """
 
 import asyncio
 import contextlib
 import logging
+import math
 import signal
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from time import monotonic
 
@@ -19,13 +22,15 @@ from cdc.assure.preflight import preflight
 from cdc.assure.preflight.facts import Intent
 from cdc.assure.preflight.findings import Severity
 from cdc.backoff import Verdict, delays, described, judge
-from cdc.errors import CdcError, CheckFailed
+from cdc.budget import WalBudget
+from cdc.errors import CdcError, CheckFailed, TargetAway
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect
 from cdc.progress import Progress
 from cdc.settings import Settings
+from cdc.source import budget
 from cdc.source.row import row_reader
-from cdc.source.slot import emit_barrier
+from cdc.source.slot import emit_barrier, load_slot
 from cdc.source.stream import ReplicationStream
 from cdc.sync.adopt import adopt_missing_tables
 from cdc.sync.decoding import Decoding
@@ -34,6 +39,9 @@ from cdc.sync.initialize import initialize
 from cdc.sync.pipeline import Limits, Pipeline
 from cdc.sync.position import IdleFile
 from cdc.sync.snapshot import Report
+from cdc.sync.spool import choice
+from cdc.sync.spool.store import Store
+from cdc.sync.spool.turn import Spooling, start_spooling
 from cdc.sync.start import identify, start_stream
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
@@ -42,6 +50,9 @@ log = logging.getLogger(__name__)
 
 # How often the list of published tables is compared with the tables that there are.
 ADOPT_INTERVAL_S = 30.0
+
+# How often the source is asked how much WAL it still keeps for the slot.
+BUDGET_INTERVAL_S = 30.0
 
 PROGRESS_INTERVAL_S = 60.0
 
@@ -67,12 +78,13 @@ class Daemon:
     """One pipeline, kept alive."""
 
     def __init__(self, settings: Settings, until: Until, report: Report) -> None:
+        choice.require_spoolable(settings)
         self._settings = settings
         self._until = until
         self._report = report
         self._stopping = asyncio.Event()
         self._turn: asyncio.Task[None] | None = None
-        self._pipeline: Pipeline | None = None
+        self._pipeline: Pipeline | Spooling | None = None
         self._target = Target(
             settings.target.require_dsn(),
             settings.source.schemas,
@@ -80,9 +92,17 @@ class Daemon:
             quarantine=settings.apply.on_error == "quarantine",
             read_row=row_reader(settings.source.require_dsn()),
         )
-        self._limits = Limits(until.lsn, PATIENCE_S if until.asked else None)
+        # A command with an end does not queue: it gives up.
+        self._limits = (
+            Limits(until.lsn, patience_s=PATIENCE_S)
+            if until.asked
+            else Limits(away_s=choice.away_s(settings))
+        )
+        self._budget = WalBudget()
         self._ready = False
         self._streamed = False
+        self._away = False
+        self._ended = False
 
     def stop(self) -> None:
         """Finish the batch in hand and return from `run`; what is before the stream is cut off."""
@@ -106,13 +126,15 @@ class Daemon:
             except (psycopg.Error, CdcError, OSError) as ex:
                 if judge(ex) is not Verdict.RETRY:
                     raise
+                self._away = self._away or isinstance(ex, TargetAway)
                 if self._streamed:
                     waits, since = delays(), monotonic()
                 if self._until.asked and monotonic() - since > PATIENCE_S:
                     raise
                 await self._pause(ex, next(waits))
             else:
-                return
+                if self._ended:
+                    return
 
     async def _take_turn(self) -> None:
         """Run one turn as a task, so that `stop` can end it where there is no stream yet."""
@@ -139,67 +161,160 @@ class Daemon:
     async def _stream_once(self) -> None:
         """One turn: from connecting to the source to the end of its stream."""
         settings = self._settings
-        if not self._ready:
-            await prepare(settings, snapshot=True, report=self._report)
-            self._ready = True
+        unready = await self._prepare()
         dsn = settings.source.require_dsn()
         async with await connect(dsn) as source:
             if self._until.current and self._limits.until is None:
                 self._limits.until = await emit_barrier(source)
             stream = await ReplicationStream.connect(dsn)
             try:
-                await self._stream(source, stream)
+                await self._stream(source, stream, unready)
             finally:
                 await stream.close()
-            if self._until.asked and not self._stopping.is_set():
+            if self._until.asked and self._ended and not self._stopping.is_set():
                 await adopt_missing_tables(source, settings)
 
-    async def _stream(self, source: Connection, stream: ReplicationStream) -> None:
-        idle_file = IdleFile(self._settings.state_dir, identify(stream, self._settings))
+    async def _prepare(self) -> Exception | None:
+        """Prepare once; return what stood in the way, if a turn by way of the spool may not mind.
+
+        That is a target that is away, or a source: then the turn fails by that.
+        """
+        if self._ready:
+            return None
+        try:
+            await prepare(self._settings, snapshot=True, report=self._report)
+        except (psycopg.Error, CdcError, OSError) as ex:
+            if judge(ex) is not Verdict.RETRY or self._until.asked:
+                raise
+            return ex
+        self._ready = True
+        return None
+
+    async def _stream(
+        self, source: Connection, stream: ReplicationStream, unready: Exception | None
+    ) -> None:
+        """Stream, straight or by way of the spool."""
+        settings = self._settings
+        identity = identify(stream, settings)
+        idle_file = IdleFile(settings.state_dir, identity)
         idle_file.require_writable()
+        store = choice.open_spool(settings, identity)
+        slot = await load_slot(source, identity.slot)
+        away = self._away or unready is not None
+        try:
+            if choice.by_spool(store, slot, settings, away=away):
+                assert store is not None
+                await self._stream_by_spool(source, stream, idle_file, store)
+                self._away = False
+                return
+            if unready is not None:
+                raise unready
+            await self._stream_straight(source, stream, idle_file, store)
+            self._ended = True
+        finally:
+            if store is not None:
+                store.close()
+
+    async def _stream_straight(
+        self,
+        source: Connection,
+        stream: ReplicationStream,
+        idle_file: IdleFile,
+        store: Store | None,
+    ) -> None:
+        settings = self._settings
         interval_s = await _status_interval(stream)
-        progress = await start_stream(stream, source, self._target, idle_file, self._settings)
-        self._streamed = True
+        progress = await start_stream(
+            stream, source, self._target, idle_file, settings, held=choice.held_by(store)
+        )
+        choice.leave_empty(store, settings, identify(stream, settings), progress.applied)
         log.info(
             "streaming",
             extra={
-                "slot": self._settings.source.slot,
+                "slot": settings.source.slot,
                 "from": format_lsn(progress.applied),
                 "server": stream.system.system_identifier,
             },
         )
-        self._pipeline = Pipeline(
+        pipeline = Pipeline(
             stream,
-            Decoding(self._settings.source.plugin, source),
+            Decoding(settings.source.plugin, source),
             self._target,
             progress,
             idle_file,
-            settings=self._settings,
+            settings=settings,
             limits=self._limits,
         )
+        await self._conduct(pipeline, progress, interval_s, self._look_after(source, adopt=True))
+
+    async def _stream_by_spool(
+        self, source: Connection, stream: ReplicationStream, idle_file: IdleFile, store: Store
+    ) -> None:
+        settings = self._settings
+        interval_s = await _status_interval(stream)
+        await start_spooling(stream, source, self._target, idle_file, store, settings=settings)
+        log.info(
+            "streaming by way of the spool",
+            extra={
+                "slot": settings.source.slot,
+                "from": format_lsn(store.held.upto),
+                "queued_bytes": store.size,
+                "queued_transactions": store.transactions,
+            },
+        )
+        spooling = Spooling(
+            stream,
+            Decoding(settings.source.plugin, source),
+            self._target,
+            store,
+            idle_file,
+            settings=settings,
+            limits=self._limits,
+        )
+        looking_after = self._look_after(source, adopt=False)
+        await self._conduct(spooling, spooling.progress, interval_s, looking_after)
+
+    async def _conduct(
+        self,
+        conductor: Pipeline | Spooling,
+        progress: Progress,
+        interval_s: float,
+        looking_after: Coroutine[None, None, None],
+    ) -> None:
+        """Run a pipeline to its end, with what goes on beside it."""
+        self._streamed = True
+        progress.budget = self._budget
+        self._pipeline = conductor
         if self._stopping.is_set():
-            self._pipeline.stop()
+            conductor.stop()
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [
-                    tasks.create_task(self._adopt(source)),
+                    tasks.create_task(looking_after),
                     tasks.create_task(_log_progress(progress)),
                 ]
-                await self._pipeline.run(status_interval_s=interval_s)
+                await conductor.run(status_interval_s=interval_s)
                 for task in beside:
                     task.cancel()
         except BaseExceptionGroup as group:
             raise first_error(group) from group
 
-    async def _adopt(self, source: Connection) -> None:
-        """Keep a publication that is a list of tables complete."""
+    async def _look_after(self, source: Connection, *, adopt: bool) -> None:
+        """Watch the source's WAL, and keep a publication that is a list of tables complete."""
+        adopted = -math.inf
         while True:
-            try:
-                await adopt_missing_tables(source, self._settings)
-            except (psycopg.errors.LockNotAvailable, psycopg.errors.ForeignKeyViolation) as ex:
-                # Somebody writes to it, or it refers to rows that are still in the stream.
-                log.info("adopting a new table later", extra={"reason": type(ex).__name__})
-            await asyncio.sleep(ADOPT_INTERVAL_S)
+            await budget.look(source, self._settings.source.slot, self._budget)
+            if adopt and monotonic() - adopted >= ADOPT_INTERVAL_S:
+                await self._adopt(source)
+                adopted = monotonic()
+            await asyncio.sleep(min(ADOPT_INTERVAL_S, BUDGET_INTERVAL_S))
+
+    async def _adopt(self, source: Connection) -> None:
+        try:
+            await adopt_missing_tables(source, self._settings)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.ForeignKeyViolation) as ex:
+            # Somebody writes to it, or it refers to rows that are still in the stream.
+            log.info("adopting a new table later", extra={"reason": type(ex).__name__})
 
 
 async def prepare(settings: Settings, *, snapshot: bool, report: Report) -> None:
@@ -239,6 +354,8 @@ async def _log_progress(progress: Progress) -> None:
                 "batches": progress.batches,
                 "replays": progress.replays,
                 "repairs": progress.repairs,
+                "spooled_bytes": progress.spooled_bytes,
+                "spooled_transactions": progress.spooled_transactions,
             },
         )
 

@@ -2,14 +2,16 @@
 
     CdcError
     ├── Unavailable          75  a database was away for longer than this command waits
-    │   └── SlotBusy         75  another consumer holds the slot
+    │   ├── SlotBusy         75  another consumer holds the slot
+    │   └── TargetAway       75  it is the target, and has been for a while
     └── NeedsOperator        78  trying again cannot help
         ├── SettingsError    78  the settings are incomplete or contradict each other
         ├── CheckFailed      78  a precondition on one of the databases does not hold
         ├── ProtocolError    78  bytes on the wire that the manual does not know
         ├── PositionLost     78  slot and checkpoint do not fit: changes are gone, or may be
         ├── ChangeRefused    78  the target refuses a change, or cannot hold it
-        └── Fenced           78  another daemon moved the checkpoint
+        ├── Fenced           78  another daemon moved the checkpoint
+        └── SpoolFailed      78  the queue on our own disk is full, broken or gone
 
 Each error carries a `hint`: what to run or to change next. Neither holds a row's values nor a
 secret. What is done about an exception (retry, replay, halt) is decided in `backoff`, nowhere else.
@@ -37,6 +39,10 @@ class Unavailable(CdcError):
 
 class SlotBusy(Unavailable):
     """Another consumer streams from the slot; the message says who."""
+
+
+class TargetAway(Unavailable):
+    """The target could not be reached; the source may well be."""
 
 
 class NeedsOperator(CdcError):
@@ -71,3 +77,7 @@ class ChangeRefused(NeedsOperator):
 
 class Fenced(NeedsOperator):
     """The checkpoint was moved by another daemon: this one may write no more."""
+
+
+class SpoolFailed(NeedsOperator):
+    """What is queued on our own disk cannot be written or read. Nothing of it was confirmed."""

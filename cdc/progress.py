@@ -8,8 +8,9 @@ the WAL end of a keepalive. So where nothing is pending, it may be confirmed as 
 target's checkpoint is older: between the two nothing was published (invariant 2).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from cdc.budget import WalBudget
 from cdc.lsn import Lsn
 
 
@@ -28,6 +29,11 @@ class Progress:
     replays: int = 0
     repairs: int = 0
     """Rows that the target lacked, read from the source."""
+    budget: WalBudget = field(default_factory=WalBudget)
+    """Of the source's WAL; what is looked at now and then."""
+    spooled_bytes: int = 0
+    spooled_transactions: int = 0
+    """Queued on our own disk; then `applied` is what is durable there."""
     commit_time: int = 0
     """Of the last applied transaction, µs since 2000-01-01."""
 

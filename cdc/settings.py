@@ -2,8 +2,8 @@
 
 A value comes, in this order, from the environment (`CDC_SECTION_NAME`), from a file per secret in
 `$CREDENTIALS_DIRECTORY` (`source.dsn`, `target.dsn`, `spool.key`), from `cdc.toml` (`--config`,
-`CDC_CONFIG`), else from the default here. A name that does not exist is an error, in the file and in
-the environment: a misspelt limit must not be a limit that does not hold.
+`CDC_CONFIG`), else from the default here. A name that does not exist is an error, in the file and
+in the environment: a misspelt limit must not be a limit that does not hold.
 """
 
 import os

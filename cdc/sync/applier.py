@@ -14,7 +14,7 @@ import psycopg
 
 from cdc.backoff import Verdict, delays, described, judge
 from cdc.changes.batch import Batch
-from cdc.errors import CdcError, PositionLost, Unavailable
+from cdc.errors import CdcError, PositionLost, TargetAway, Unavailable
 from cdc.lsn import Lsn, format_lsn
 from cdc.progress import Progress
 from cdc.target.apply import Target
@@ -36,12 +36,14 @@ class Applier:
         *,
         idle_disconnect_s: float,
         patience_s: float | None,
+        away_s: float | None = None,
         applied: Callable[[], None],
     ) -> None:
         self._target = target
         self._progress = progress
         self._idle_disconnect_s = idle_disconnect_s
         self._patience_s = patience_s
+        self._away_s = away_s
         self._applied = applied
         self._batches: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=1)
         self._applying = False
@@ -107,6 +109,8 @@ class Applier:
                         f"the target was away for {self._patience_s:.0f} s: {described(ex)}",
                         hint="try again when it is back; nothing is lost while the slot keeps WAL",
                     ) from ex
+                if self._away_s is not None and monotonic() - since > self._away_s:
+                    raise TargetAway(f"the target is away: {described(ex)}") from ex
                 delay = next(waits)
                 log.warning(
                     "the target is away or busy: trying again",

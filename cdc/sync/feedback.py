@@ -14,7 +14,7 @@ from time import monotonic
 from cdc.errors import Unavailable
 from cdc.lsn import Lsn
 from cdc.progress import Progress
-from cdc.source.stream import ReplicationStream
+from cdc.sync.frames import Frames
 from cdc.sync.position import IdleFile, IdlePair
 
 # Without being asked, the server hears from us this often; a third of its patience if that is less.
@@ -34,7 +34,7 @@ SILENCE_S = 60.0
 class Feedback:
     """The only writer to the stream."""
 
-    def __init__(self, stream: ReplicationStream, progress: Progress, idle_file: IdleFile) -> None:
+    def __init__(self, stream: Frames, progress: Progress, idle_file: IdleFile) -> None:
         self._stream = stream
         self._progress = progress
         self._idle_file = idle_file

@@ -24,10 +24,10 @@ from cdc.changes.relations import QualifiedName, RelationCache
 from cdc.lsn import Lsn
 from cdc.progress import Progress
 from cdc.settings import Settings, parse_table_name
-from cdc.source.stream import ReplicationStream
 from cdc.sync.applier import Applier
 from cdc.sync.decoding import Decoding
 from cdc.sync.feedback import Feedback
+from cdc.sync.frames import Frames
 from cdc.sync.position import IdleFile
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
@@ -49,6 +49,8 @@ class Limits:
     until: Lsn | None = None
     patience_s: float | None = None
     """None: as long as it takes."""
+    away_s: float | None = None
+    """After so long the target counts as away, and the pipeline ends. None: it waits."""
 
 
 def policies(settings: Settings) -> dict[QualifiedName, Policy]:
@@ -64,7 +66,7 @@ class Pipeline:
 
     def __init__(
         self,
-        stream: ReplicationStream,
+        stream: Frames,
         decoding: Decoding,
         target: Target,
         progress: Progress,
@@ -87,6 +89,7 @@ class Pipeline:
             progress,
             idle_disconnect_s=settings.target.idle_disconnect,
             patience_s=limits.patience_s,
+            away_s=limits.away_s,
             applied=self._after_apply,
         )
         self._skipping = False
@@ -97,6 +100,10 @@ class Pipeline:
     def stop(self) -> None:
         """End after the batch in hand."""
         self._stopping.set()
+
+    def end_at(self, lsn: Lsn) -> None:
+        """End once all up to an LSN is on the target."""
+        self._until = lsn
 
     async def run(self, *, status_interval_s: float) -> None:
         """Stream until the end; an exception of a task comes out as it is."""

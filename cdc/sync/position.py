@@ -3,15 +3,17 @@
 The slot forgets what was confirmed, and START_REPLICATION from an older position begins silently at
 the slot's own. So before each start:
 
-    WAL ends before the checkpoint                        the source went back: halt
-    confirmed_flush ≤ checkpoint                          nothing is missing
-    confirmed_flush > checkpoint, and the pair covers it  nothing was published in between
-    else                                                  changes are gone: halt
+    WAL ends before the checkpoint                         the source went back: halt
+    confirmed_flush ≤ checkpoint                           nothing is missing
+    confirmed_flush > checkpoint, and the pair covers it   nothing was published in between
+    confirmed_flush > checkpoint, and the spool covers it  what was, is on our own disk
+    else                                                   changes are gone: halt
 
 The *pair* (checkpoint, idle_confirmed) is a file in the state directory. It says "while the target
 stood at this checkpoint, the source was confirmed up to here and had published nothing", and is on
 disk before the source is told. Both halves are needed: a target that was restored to an older
-checkpoint would pass a test of the second alone.
+checkpoint would pass a test of the second alone. The same holds for the spool (`sync.spool`): it
+says after which LSN it holds everything, and up to which.
 """
 
 import os
@@ -25,6 +27,8 @@ from cdc.lsn import Lsn, format_lsn, parse_lsn
 from cdc.source.slot import Slot
 from cdc.target.checkpoint import Checkpoint, SlotIdentity
 
+_MISSING = "changes may be missing on the target: make a new copy (README, “When the slot is lost”)"
+
 
 @dataclass(slots=True, frozen=True)
 class IdlePair:
@@ -32,6 +36,14 @@ class IdlePair:
 
     checkpoint: Lsn
     idle_confirmed: Lsn
+
+
+@dataclass(slots=True, frozen=True)
+class Held:
+    """All that was committed after `after` and up to `upto` is in the spool, or applied."""
+
+    after: Lsn
+    upto: Lsn
 
 
 class IdleFile:
@@ -107,31 +119,77 @@ def check_identity(checkpoint: Checkpoint, found: SlotIdentity) -> None:
             )
 
 
-def check_position(checkpoint: Checkpoint, slot: Slot | None, pair: IdlePair | None) -> None:
-    """Raise PositionLost unless streaming from the checkpoint leaves no gap."""
-    name = checkpoint.identity.slot
-    hint = "changes may be missing on the target: make a new copy (README, “When the slot is lost”)"
+def check_position(
+    checkpoint: Checkpoint, slot: Slot | None, pair: IdlePair | None, held: Held | None = None
+) -> None:
+    """Raise PositionLost unless streaming from the checkpoint leaves no gap.
+
+    What the spool holds beyond the checkpoint has to be applied from there first.
+    """
     at = checkpoint.lsn
     assert at is not None
-    if slot is None:
-        raise PositionLost(f"slot {name} is gone; the checkpoint is {format_lsn(at)}", hint=hint)
-    if slot.wal_status == "lost":
-        reason = slot.invalidation_reason or "its WAL was removed"
-        raise PositionLost(
-            f"slot {name} is lost ({reason}); the checkpoint is {format_lsn(at)}", hint=hint
-        )
+    slot = require_slot(slot, checkpoint.identity.slot, f"the checkpoint is {format_lsn(at)}")
     if parse_lsn(slot.source_lsn) < at:
         raise PositionLost(
             f"the source's WAL ends at {slot.source_lsn}, before the checkpoint {format_lsn(at)}",
-            hint=f"the source was restored to an earlier state: {hint}",
+            hint=f"the source was restored to an earlier state: {_MISSING}",
         )
     confirmed = slot.confirmed
-    if confirmed is None or confirmed <= at:
-        return
-    if pair is not None and at >= pair.checkpoint and confirmed <= pair.idle_confirmed:
-        return
-    raise PositionLost(
-        f"slot {name} was confirmed up to {format_lsn(confirmed)}, the target holds the source only"
+    if confirmed is not None and confirmed > covered(at, pair, held):
+        raise _gap(slot.name, at, confirmed)
+
+
+def check_spool(checkpoint: Checkpoint, pair: IdlePair | None, held: Held) -> None:
+    """Raise PositionLost unless applying what the spool holds to the target leaves no gap."""
+    at = checkpoint.lsn
+    assert at is not None
+    if held.upto > covered(at, pair, held):
+        raise _gap(checkpoint.identity.slot, at, held.after)
+
+
+def covered(at: Lsn, pair: IdlePair | None, held: Held | None) -> Lsn:
+    """Return up to where nothing is missing, for a target that stands at `at`."""
+    if pair is not None and at >= pair.checkpoint:
+        at = max(at, pair.idle_confirmed)
+    if held is not None and at >= held.after:
+        at = max(at, held.upto)
+    return at
+
+
+def require_slot(slot: Slot | None, name: str, where: str) -> Slot:
+    """Return the slot; raise PositionLost if it is gone or lost."""
+    if slot is None:
+        raise PositionLost(f"slot {name} is gone; {where}", hint=_MISSING)
+    if slot.wal_status == "lost":
+        reason = slot.invalidation_reason or "its WAL was removed"
+        raise PositionLost(f"slot {name} is lost ({reason}); {where}", hint=_MISSING)
+    return slot
+
+
+def _gap(name: str, at: Lsn, to: Lsn) -> PositionLost:
+    return PositionLost(
+        f"slot {name} was confirmed up to {format_lsn(to)}, the target holds the source only"
         f" up to {format_lsn(at)}, and nothing here says that the range between is empty",
-        hint=f"{hint}; if only the state directory was lost, bring its file back",
+        hint=f"{_MISSING}; if only the state directory was lost, bring its files back",
     )
+
+
+def spool_from(
+    known: Checkpoint | None, slot: Slot, pair: IdlePair | None, held: Held, *, empty: bool
+) -> Held:
+    """Return what the spool stands for when writing begins; the stream goes on from its `upto`.
+
+    Where the checkpoint is not known, since the target is away, it begins where the slot stands:
+    `check_spool` finds out later whether the target has what was before.
+    """
+    confirmed = slot.confirmed
+    assert confirmed is not None
+    if not empty:
+        if confirmed > held.upto:
+            raise _gap(slot.name, held.upto, confirmed)
+        return held
+    if known is not None:
+        assert known.lsn is not None
+        check_position(known, slot, pair, held)
+        return Held(known.lsn, max(known.lsn, confirmed))
+    return held if held.after <= confirmed <= held.upto else Held(confirmed, confirmed)

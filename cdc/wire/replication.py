@@ -13,6 +13,7 @@ from cdc.lsn import Lsn
 
 _XLOG_DATA = struct.Struct("!QQq")
 _KEEPALIVE = struct.Struct("!QqB")
+_KEEPALIVE_FRAME = struct.Struct("!cQqB")
 _STATUS = struct.Struct("!cQQQqB")
 
 XLOG_DATA_HEADER = 1 + _XLOG_DATA.size
@@ -48,6 +49,11 @@ def decode_frame(frame: bytes) -> XLogData | PrimaryKeepalive:
         wal_end, clock, reply = _KEEPALIVE.unpack_from(frame, 1)
         return PrimaryKeepalive(Lsn(wal_end), clock, reply != 0)
     raise ProtocolError("XLogData or a primary keepalive", f"{len(frame)} bytes of {kind!r}", 0)
+
+
+def encode_primary_keepalive(wal_end: Lsn) -> bytes:
+    """Return the frame that says that all that was committed before `wal_end` was sent."""
+    return _KEEPALIVE_FRAME.pack(b"k", wal_end, 0, 0)
 
 
 def encode_standby_status_update(
