@@ -42,6 +42,5 @@ def test_queues_while_the_target_is_away(tiny: Pair) -> None:
         run_sql(tiny.source_dsn, INSERT, 21, 30)
         wait_until(lambda: rows(tiny) == 30)
         assert daemon.terminate() == 0, daemon.log()
-        print(daemon.log())
     drain(tiny)
     assert same_rows(tiny) == {"account": 30}

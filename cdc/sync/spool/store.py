@@ -219,7 +219,8 @@ class Store:
     def _shrink(self) -> None:
         """Give back to the disk what is free in the file."""
         with self._explained():
-            self._db.execute("pragma incremental_vacuum").fetchall()
+            # As a script: executed like a query, it gives back a single page.
+            self._db.executescript("pragma incremental_vacuum")
             if self.empty:
                 self._db.execute("pragma wal_checkpoint(truncate)").fetchall()
 
