@@ -1,4 +1,4 @@
-"""The spool's file: what is appended comes back, in order, after any restart; or it says why not."""
+"""The spool's file: what is appended comes back, in order, after any restart; or says why not."""
 
 import os
 import shutil
@@ -149,8 +149,11 @@ class AgainstList(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
+# Each example is worth many: a third of what the profile says.
+EXAMPLES = settings().max_examples // 3
+
 TestAgainstList = AgainstList.TestCase
-TestAgainstList.settings = settings(stateful_step_count=20, deadline=None)
+TestAgainstList.settings = settings(max_examples=EXAMPLES, stateful_step_count=20, deadline=None)
 
 
 # What a disk may do
