@@ -3,6 +3,7 @@
 What a test is about, and when the target comes back, it says itself.
 """
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +88,9 @@ def source_let_go(pair: Pair) -> bool:
 
 
 def spool(pair: Pair) -> Path:
-    """Give the spool's file."""
+    """Give the spool's file; what a daemon that was killed left in its log is brought into it."""
     (file,) = pair.state_dir.glob("*.spool")
+    database = sqlite3.connect(file)
+    database.execute("pragma wal_checkpoint(truncate)")
+    database.close()
     return file
