@@ -12,7 +12,6 @@ import contextlib
 import logging
 import math
 import signal
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from time import monotonic
 
@@ -30,20 +29,15 @@ from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.source import budget
 from cdc.source.row import row_reader
-from cdc.source.slot import emit_barrier, load_slot
+from cdc.source.slot import emit_barrier
 from cdc.source.stream import ReplicationStream
 from cdc.sync.adopt import adopt_missing_tables
-from cdc.sync.decoding import Decoding
-from cdc.sync.feedback import STATUS_INTERVAL_S
 from cdc.sync.initialize import initialize
-from cdc.sync.pipeline import Limits, Pipeline
-from cdc.sync.position import IdleFile
+from cdc.sync.pipeline import Limits
 from cdc.sync.snapshot import Report
 from cdc.sync.spool import choice
-from cdc.sync.spool.store import Store
-from cdc.sync.spool.turn import Spooling, start_spooling
-from cdc.sync.start import identify, start_stream
 from cdc.sync.tasks import first_error
+from cdc.sync.turn import Conductor, Sides, begin_turn
 from cdc.target.apply import Target
 
 log = logging.getLogger(__name__)
@@ -84,7 +78,7 @@ class Daemon:
         self._report = report
         self._stopping = asyncio.Event()
         self._turn: asyncio.Task[None] | None = None
-        self._pipeline: Pipeline | Spooling | None = None
+        self._pipeline: Conductor | None = None
         self._target = Target(
             settings.target.require_dsn(),
             settings.source.schemas,
@@ -193,111 +187,28 @@ class Daemon:
     async def _stream(
         self, source: Connection, stream: ReplicationStream, unready: Exception | None
     ) -> None:
-        """Stream, straight or by way of the spool."""
-        settings = self._settings
-        identity = identify(stream, settings)
-        idle_file = IdleFile(settings.state_dir, identity)
-        idle_file.require_writable()
-        store = choice.open_spool(settings, identity)
-        slot = await load_slot(source, identity.slot)
-        away = self._away or unready is not None
-        try:
-            if choice.by_spool(store, slot, settings, away=away):
-                assert store is not None
-                await self._stream_by_spool(source, stream, idle_file, store)
-                self._away = False
-                return
-            if unready is not None:
-                raise unready
-            await self._stream_straight(source, stream, idle_file, store)
-            self._ended = True
-        finally:
-            if store is not None:
-                store.close()
-
-    async def _stream_straight(
-        self,
-        source: Connection,
-        stream: ReplicationStream,
-        idle_file: IdleFile,
-        store: Store | None,
-    ) -> None:
-        settings = self._settings
-        interval_s = await _status_interval(stream)
-        progress = await start_stream(
-            stream, source, self._target, idle_file, settings, held=choice.held_by(store)
-        )
-        choice.leave_empty(store, settings, identify(stream, settings), progress.applied)
-        log.info(
-            "streaming",
-            extra={
-                "slot": settings.source.slot,
-                "from": format_lsn(progress.applied),
-                "server": stream.system.system_identifier,
-            },
-        )
-        pipeline = Pipeline(
-            stream,
-            Decoding(settings.source.plugin, source),
-            self._target,
-            progress,
-            idle_file,
-            settings=settings,
-            limits=self._limits,
-        )
-        await self._conduct(pipeline, progress, interval_s, self._look_after(source, adopt=True))
-
-    async def _stream_by_spool(
-        self, source: Connection, stream: ReplicationStream, idle_file: IdleFile, store: Store
-    ) -> None:
-        settings = self._settings
-        interval_s = await _status_interval(stream)
-        await start_spooling(stream, source, self._target, idle_file, store, settings=settings)
-        log.info(
-            "streaming by way of the spool",
-            extra={
-                "slot": settings.source.slot,
-                "from": format_lsn(store.held.upto),
-                "queued_bytes": store.size,
-                "queued_transactions": store.transactions,
-            },
-        )
-        spooling = Spooling(
-            stream,
-            Decoding(settings.source.plugin, source),
-            self._target,
-            store,
-            idle_file,
-            settings=settings,
-            limits=self._limits,
-        )
-        looking_after = self._look_after(source, adopt=False)
-        await self._conduct(spooling, spooling.progress, interval_s, looking_after)
-
-    async def _conduct(
-        self,
-        conductor: Pipeline | Spooling,
-        progress: Progress,
-        interval_s: float,
-        looking_after: Coroutine[None, None, None],
-    ) -> None:
-        """Run a pipeline to its end, with what goes on beside it."""
-        self._streamed = True
-        progress.budget = self._budget
-        self._pipeline = conductor
-        if self._stopping.is_set():
-            conductor.stop()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                beside = [
-                    tasks.create_task(looking_after),
-                    tasks.create_task(_log_progress(progress)),
-                ]
-                await conductor.run(status_interval_s=interval_s)
-                for task in beside:
-                    task.cancel()
-        except BaseExceptionGroup as group:
-            raise first_error(group) from group
+        sides = Sides(source, stream, self._target)
+        async with begin_turn(
+            sides, self._settings, self._limits, away=self._away, unready=unready
+        ) as turn:
+            self._streamed = True
+            turn.progress.budget = self._budget
+            self._pipeline = turn.conductor
+            if self._stopping.is_set():
+                self._pipeline.stop()
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    beside = [
+                        tasks.create_task(self._look_after(source, adopt=not turn.by_spool)),
+                        tasks.create_task(_log_progress(turn.progress)),
+                    ]
+                    await self._pipeline.run(status_interval_s=turn.status_interval_s)
+                    for task in beside:
+                        task.cancel()
+            except BaseExceptionGroup as group:
+                raise first_error(group) from group
+        self._away = False
+        self._ended = not turn.by_spool
 
     async def _look_after(self, source: Connection, *, adopt: bool) -> None:
         """Watch the source's WAL, and keep a publication that is a list of tables complete."""
@@ -358,8 +269,3 @@ async def _log_progress(progress: Progress) -> None:
                 "spooled_transactions": progress.spooled_transactions,
             },
         )
-
-
-async def _status_interval(stream: ReplicationStream) -> float:
-    timeout_s = await stream.sender_timeout_s()
-    return min(STATUS_INTERVAL_S, timeout_s / 3) if timeout_s else STATUS_INTERVAL_S

@@ -25,6 +25,7 @@ from cdc.source.slot import create_slot, drop_slot, load_slot
 from cdc.source.stream import ReplicationStream
 from cdc.sync.position import check_identity
 from cdc.sync.snapshot import Endpoints, Report, copy_snapshot
+from cdc.sync.spool import choice
 from cdc.sync.start import identify
 from cdc.target.checkpoint import (
     Checkpoint,
@@ -193,6 +194,7 @@ async def _copy(
     pair: _Pair, copied: CopiedTables, source: Catalog, target: Catalog, report: Report
 ) -> Lsn:
     await _tell_who_is_waited_for(pair.source)
+    choice.discard(pair.settings, pair.identity)
     created = await create_slot(
         pair.stream.connection, pair.slot, plugin=pair.settings.source.plugin, snapshot="export"
     )
@@ -219,6 +221,7 @@ async def _take_slot(pair: _Pair) -> Lsn:
     slot = await load_slot(pair.source, pair.slot)
     if slot is not None and slot.confirmed is not None:
         return slot.confirmed
+    choice.discard(pair.settings, pair.identity)
     created = await create_slot(
         pair.stream.connection, pair.slot, plugin=pair.settings.source.plugin, snapshot="nothing"
     )

@@ -1,15 +1,13 @@
-"""Straight or by way of the spool? What the daemon asks at the beginning of each turn.
+"""Straight or by way of the spool? What is asked at the beginning of each turn.
 
-By way of the spool while there is something in it, and after the target was found away. A daemon
-that starts while the target is away may only queue what comes after a slot that it has streamed
-from before: so the first stream leaves an empty spool behind.
+A daemon that starts while the target is away may only queue what comes from a slot that it has
+streamed from before: so the first stream leaves an empty spool behind, and a new slot removes it.
 """
 
 from cdc.errors import SettingsError
 from cdc.lsn import Lsn
 from cdc.settings import Settings
 from cdc.source.slot import Slot
-from cdc.sync.position import Held
 from cdc.sync.spool.file import create_file, store_path
 from cdc.sync.spool.store import Store
 from cdc.target.checkpoint import SlotIdentity
@@ -33,24 +31,15 @@ def away_s(settings: Settings) -> float | None:
 def open_spool(settings: Settings, identity: SlotIdentity) -> Store | None:
     """Open the slot's spool; None where there never was one. One that is off may hold changes."""
     path = store_path(settings.state_dir, identity)
-    key = settings.spool.key
-    secret = None if key is None else key.get_secret_value()
-    return Store(path, identity, secret) if path.exists() else None
+    return Store(path, identity, _key(settings)) if path.exists() else None
 
 
-def by_spool(store: Store | None, slot: Slot | None, settings: Settings, *, away: bool) -> bool:
+def by_spool(store: Store, slot: Slot | None, settings: Settings, *, away: bool) -> bool:
     """Tell whether the turn goes by way of the spool."""
-    if store is None:
-        return False
     if store.empty:
         return away and settings.spool.max_bytes > 0
     # Else what it holds is from before what was streamed since: the checkpoint will tell.
     return slot is None or slot.confirmed is None or slot.confirmed <= store.held.upto
-
-
-def held_by(store: Store | None) -> Held | None:
-    """Return what the spool stands for."""
-    return None if store is None else store.held
 
 
 def leave_empty(store: Store | None, settings: Settings, identity: SlotIdentity, at: Lsn) -> None:
@@ -59,6 +48,17 @@ def leave_empty(store: Store | None, settings: Settings, identity: SlotIdentity,
         if not store.empty:
             store.clear(at)
     elif settings.spool.max_bytes:
-        key = settings.spool.key
-        secret = None if key is None else key.get_secret_value()
-        create_file(store_path(settings.state_dir, identity), identity, secret, at)
+        path = store_path(settings.state_dir, identity)
+        create_file(path, identity, _key(settings), at)
+
+
+def discard(settings: Settings, identity: SlotIdentity) -> None:
+    """Remove what an older slot of the same name may have left: the copy under way has it all."""
+    path = store_path(settings.state_dir, identity)
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+
+
+def _key(settings: Settings) -> str | None:
+    key = settings.spool.key
+    return None if key is None else key.get_secret_value()

@@ -1,4 +1,4 @@
-"""One turn of the daemon by way of the spool: queue while the target is away, then catch up.
+"""A turn by way of the spool: queue while the target is away, then catch up.
 
     queue      the stream is written into the spool and confirmed; the target is asked, with backoff
     replay     the target is back: a pipeline applies what is in the spool, while more is written

@@ -1,0 +1,129 @@
+"""The beginning of a turn: straight to the target, or by way of the spool; and who conducts it.
+
+By way of the spool while there is something in it, and after the target was found away.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from cdc.lsn import format_lsn
+from cdc.postgres.session import Connection
+from cdc.progress import Progress
+from cdc.settings import Settings
+from cdc.source.slot import load_slot
+from cdc.source.stream import ReplicationStream
+from cdc.sync.decoding import Decoding
+from cdc.sync.feedback import STATUS_INTERVAL_S
+from cdc.sync.pipeline import Limits, Pipeline
+from cdc.sync.position import IdleFile
+from cdc.sync.spool import choice
+from cdc.sync.spool.spooling import Spooling, start_spooling
+from cdc.sync.spool.store import Store
+from cdc.sync.start import identify, start_stream
+from cdc.target.apply import Target
+
+log = logging.getLogger(__name__)
+
+
+Conductor: TypeAlias = Pipeline | Spooling
+
+
+@dataclass(slots=True)
+class Turn:
+    """A stream that has started."""
+
+    conductor: Conductor
+    progress: Progress
+    status_interval_s: float
+    by_spool: bool
+    """When it ends, the spool is empty and a straight turn is due."""
+
+
+@dataclass(slots=True)
+class Sides:
+    """Whom a turn connects."""
+
+    source: Connection
+    stream: ReplicationStream
+    target: Target
+
+
+@asynccontextmanager
+async def begin_turn(
+    sides: Sides, settings: Settings, limits: Limits, *, away: bool, unready: Exception | None
+) -> AsyncIterator[Turn]:
+    """Start the stream.
+
+    `unready` is what stood in the way of preparing both sides: a turn by way of the spool may not
+    mind, since it can be that the target is away; any other turn raises it.
+    """
+    identity = identify(sides.stream, settings)
+    idle_file = IdleFile(settings.state_dir, identity)
+    idle_file.require_writable()
+    slot = await load_slot(sides.source, identity.slot)
+    store = choice.open_spool(settings, identity)
+    try:
+        if store is not None and choice.by_spool(
+            store, slot, settings, away=away or unready is not None
+        ):
+            yield await _by_spool(sides, settings, limits, idle_file, store)
+        elif unready is not None:
+            raise unready
+        else:
+            yield await _straight(sides, settings, limits, idle_file, store)
+    finally:
+        if store is not None:
+            store.close()
+
+
+async def _straight(
+    sides: Sides, settings: Settings, limits: Limits, idle_file: IdleFile, store: Store | None
+) -> Turn:
+    stream, source, target = sides.stream, sides.source, sides.target
+    interval_s = await _status_interval(stream)
+    held = None if store is None else store.held
+    progress = await start_stream(stream, source, target, idle_file, settings, held=held)
+    choice.leave_empty(store, settings, identify(stream, settings), progress.applied)
+    log.info(
+        "streaming",
+        extra={
+            "slot": settings.source.slot,
+            "from": format_lsn(progress.applied),
+            "server": stream.system.system_identifier,
+        },
+    )
+    decoding = Decoding(settings.source.plugin, source)
+    pipeline = Pipeline(
+        stream, decoding, target, progress, idle_file, settings=settings, limits=limits
+    )
+    return Turn(pipeline, progress, interval_s, by_spool=False)
+
+
+async def _by_spool(
+    sides: Sides, settings: Settings, limits: Limits, idle_file: IdleFile, store: Store
+) -> Turn:
+    stream, source, target = sides.stream, sides.source, sides.target
+    interval_s = await _status_interval(stream)
+    await start_spooling(stream, source, target, idle_file, store, settings=settings)
+    log.info(
+        "streaming by way of the spool",
+        extra={
+            "slot": settings.source.slot,
+            "from": format_lsn(store.held.upto),
+            "queued_bytes": store.size,
+            "queued_transactions": store.transactions,
+        },
+    )
+    decoding = Decoding(settings.source.plugin, source)
+    spooling = Spooling(
+        stream, decoding, target, store, idle_file, settings=settings, limits=limits
+    )
+    return Turn(spooling, spooling.progress, interval_s, by_spool=True)
+
+
+async def _status_interval(stream: ReplicationStream) -> float:
+    timeout_s = await stream.sender_timeout_s()
+    return min(STATUS_INTERVAL_S, timeout_s / 3) if timeout_s else STATUS_INTERVAL_S
