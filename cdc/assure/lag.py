@@ -4,13 +4,15 @@ Bytes: WAL written on the source and not yet confirmed. A running daemon confirm
 what others write; where none runs, a little WAL is looked into, and if nothing of it is published
 the copy is not behind. Seconds: what the walsender has measured between sending a commit and its
 confirmation (pg_stat_replication.flush_lag); 0 where nothing is behind, unknown where nobody
-streams.
+streams. What is queued in this machine's spool is confirmed, but not on the target: it counts as
+behind, for a time that nobody knows.
 """
 
 from dataclasses import dataclass
 
+from cdc.assure.spooled import peek
 from cdc.errors import CheckFailed
-from cdc.lsn import format_lsn
+from cdc.lsn import format_lsn, parse_lsn
 from cdc.postgres.session import Connection, connect
 from cdc.settings import Settings
 from cdc.source.plugin import peek_options
@@ -55,7 +57,10 @@ async def measure_lag(source: Connection, settings: Settings, *, ask_target: boo
         )
     checkpoint = await _checkpoint_lsn(settings) if ask_target else None
     lag_bytes = slot.lag_bytes
-    if (
+    spooled = peek(settings)
+    if spooled is not None:
+        lag_bytes = max(parse_lsn(slot.source_lsn) - spooled.after, 0)
+    elif (
         lag_bytes
         and lag_bytes <= _PEEK_BYTES
         and not slot.active
@@ -64,6 +69,9 @@ async def measure_lag(source: Connection, settings: Settings, *, ask_target: boo
         and await holds_changes(source, slot.name, peek_options(settings.source)) is False
     ):
         lag_bytes = 0
+    lag_seconds: float | None = 0.0
+    if lag_bytes != 0:
+        lag_seconds = await _seconds(source, slot) if spooled is None else None
     return Lag(
         slot=slot.name,
         active=slot.active,
@@ -72,7 +80,7 @@ async def measure_lag(source: Connection, settings: Settings, *, ask_target: boo
         confirmed_flush_lsn=slot.confirmed_flush_lsn,
         checkpoint_lsn=checkpoint,
         lag_bytes=lag_bytes,
-        lag_seconds=0.0 if lag_bytes == 0 else await _seconds(source, slot),
+        lag_seconds=lag_seconds,
         retained_wal_bytes=slot.retained_wal_bytes,
         safe_wal_bytes=slot.safe_wal_bytes,
     )

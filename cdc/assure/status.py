@@ -6,6 +6,7 @@ Asks both databases, so it wakes a sleeping target; `assure.lag` does not.
 from dataclasses import dataclass
 
 from cdc.assure.lag import Lag, measure_lag
+from cdc.assure.spooled import peek
 from cdc.lsn import format_lsn
 from cdc.postgres.session import Connection, connect, endpoint
 from cdc.settings import Settings
@@ -32,6 +33,9 @@ class Status:
     snapshot_tables: int
     open_ledger_entries: list[str]
     quarantined_changes: int
+    spooled_bytes: int
+    """Queued on this machine's disk, for a target that was away."""
+    spooled_transactions: int
 
 
 async def load_status(settings: Settings) -> Status:
@@ -49,6 +53,7 @@ async def load_status(settings: Settings) -> Status:
             tables, rows = await _snapshot(target, slot)
             entries = await _ledger(target, slot)
             quarantined = await count_open(target, slot)
+    spooled = peek(settings)
     lsn = checkpoint.lsn if checkpoint else None
     lag.checkpoint_lsn = None if lsn is None else format_lsn(lsn)
     return Status(
@@ -66,6 +71,8 @@ async def load_status(settings: Settings) -> Status:
         snapshot_tables=tables,
         open_ledger_entries=entries,
         quarantined_changes=quarantined,
+        spooled_bytes=spooled.bytes if spooled else 0,
+        spooled_transactions=spooled.transactions if spooled else 0,
     )
 
 

@@ -21,6 +21,9 @@ def status(
     if json:
         print_json(found)
         return
+    spooled = (
+        f"{readable_bytes(found.spooled_bytes)} in {found.spooled_transactions:,} transactions"
+    )
     age, quarantined = found.checkpoint_age_seconds, found.quarantined_changes
     at = f"{found.checkpoint_lsn or 'none yet'}{'' if age is None else f', moved {age:.0f} s ago'}"
     print_facts(
@@ -37,6 +40,7 @@ def status(
                 "applied",
                 f"{found.transactions_applied:,} transactions, {found.changes_applied:,} changes",
             ),
+            ("spool", spooled if found.spooled_transactions else "empty"),
             (
                 "quarantine",
                 f"{quarantined:,} changes: `cdc quarantine list`" if quarantined else "empty",

@@ -165,7 +165,7 @@ def test_config_show(tiny: Pair, tmp_path: Path) -> None:
     assert settings["source.dsn"] == ("**********", "environment")
     for name, (value, origin) in settings.items():
         variable = f"CDC_{name.replace('.', '_').upper()}"
-        assert f"{name}\t{variable}\t{value}\t{origin}\n" in plain.stdout
+        assert f"{name}\t{variable}\t{value or 'none'}\t{origin}\n" in plain.stdout
 
 
 def test_slot_life_cycle(tiny: Pair) -> None:

@@ -1,5 +1,6 @@
 """The target away for long, with a spool: the source is let go of, nothing is lost or doubled."""
 
+import json
 import random
 import time
 
@@ -7,7 +8,7 @@ import pytest
 
 from tests.databases import fetch, migrate, run_sql, wait_until
 from tests.pair import Pair, same_rows
-from tests.process import drain, run_cdc, spawn_cdc, streaming
+from tests.process import drain, ok, run_cdc, spawn_cdc, streaming
 from tests.servers import stoppable
 from tests.spooling import (
     DRAINED,
@@ -205,6 +206,22 @@ def test_needs_pgoutput(tiny: Pair) -> None:
     result = run_cdc(tiny, "run", env=ROOM | {"CDC_SOURCE_PLUGIN": "wal2json"})
     assert result.returncode == 78
     assert "CDC_SPOOL_MAX_BYTES=0" in result.stderr
+
+
+def test_lag_and_status_say_what_is_queued(queued: Pair) -> None:
+    """What is in the spool is not on the target: it counts as behind, though it is confirmed."""
+    lag = run_cdc(queued, "lag", "--json", "--max-bytes", "1000")
+    assert lag.returncode == 1
+    measured = json.loads(lag.stdout)
+    assert measured["lag_bytes"] > 10_000
+    assert measured["lag_seconds"] is None
+    status = json.loads(ok(queued, "status", "--json").stdout)
+    assert status["spooled_transactions"] == 3
+    assert status["spooled_bytes"] > 10_000
+    assert "3 transactions" in ok(queued, "status").stdout
+    drain(queued)
+    assert json.loads(ok(queued, "lag", "--json").stdout)["lag_bytes"] == 0
+    assert json.loads(ok(queued, "status", "--json").stdout)["spooled_bytes"] == 0
 
 
 # With a key
