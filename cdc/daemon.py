@@ -36,6 +36,7 @@ from cdc.sync.initialize import initialize
 from cdc.sync.pipeline import Limits
 from cdc.sync.snapshot import Report
 from cdc.sync.spool import choice
+from cdc.sync.spool.alone import replay_alone
 from cdc.sync.tasks import first_error
 from cdc.sync.turn import Conductor, Sides, begin_turn
 from cdc.target.apply import Target
@@ -157,7 +158,7 @@ class Daemon:
         settings = self._settings
         unready = await self._prepare()
         dsn = settings.source.require_dsn()
-        async with await connect(dsn) as source:
+        async with await self._connect_source(dsn) as source:
             if self._until.current and self._limits.until is None:
                 self._limits.until = await emit_barrier(source)
             stream = await ReplicationStream.connect(dsn)
@@ -167,6 +168,15 @@ class Daemon:
                 await stream.close()
             if self._until.asked and self._ended and not self._stopping.is_set():
                 await adopt_missing_tables(source, settings)
+
+    async def _connect_source(self, dsn: str) -> Connection:
+        """Connect; where the source is away, see that nothing stays behind in the spool."""
+        try:
+            return await connect(dsn)
+        except (psycopg.Error, CdcError, OSError) as ex:
+            if judge(ex) is Verdict.RETRY:
+                await replay_alone(self._target, self._settings, self._limits)
+            raise
 
     async def _prepare(self) -> Exception | None:
         """Prepare once; return what stood in the way, if a turn by way of the spool may not mind.

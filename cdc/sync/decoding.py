@@ -19,9 +19,9 @@ Decode: TypeAlias = Callable[[bytes], Sequence[Message]]
 
 
 class Decoding:
-    """Decodes one stream."""
+    """Decodes one stream; pgoutput without any look at the source."""
 
-    def __init__(self, plugin: str, source: Connection) -> None:
+    def __init__(self, plugin: str, source: Connection | None) -> None:
         self._decoder = Decoder()
         self._source = source
         self.decode: Decode = _decode_pgoutput if plugin == "pgoutput" else self._decoder.decode
@@ -29,6 +29,7 @@ class Decoding:
 
     async def learn(self, unknown: ShapeUnknown) -> None:
         """Read a table's shape, so that the same payload can be decoded."""
+        assert self._source is not None
         shape, lsn = await load_shape(self._source, unknown.schema, unknown.table)
         self._decoder.learn(unknown.schema, unknown.table, shape, lsn)
 

@@ -194,6 +194,20 @@ def test_shapes_that_change_while_queued(tiny: Pair) -> None:
     assert same_rows(tiny) == {"account": 20, "log": 21}
 
 
+def test_a_source_that_does_not_come_back(queued: Pair) -> None:
+    """With the source gone, the spool has the last changes that there are: the target gets them."""
+    stoppable(queued.source).kill()
+    with spawn_cdc(queued, "run", env=SPOOL) as daemon:
+        daemon.wait_for_log(DRAINED)
+        assert fetch(queued.target_dsn, "select count(*) from credit.log") == [100]
+        stoppable(queued.source).start()
+        insert(queued, 101, 110)
+        wait_until(lambda: fetch(queued.target_dsn, "select count(*) from credit.log") == [110])
+        assert daemon.terminate() == 0, daemon.log()
+    drain(queued)
+    assert same_rows(queued) == {"account": 110, "log": 110}
+
+
 def test_turned_off_with_changes_in_it(queued: Pair) -> None:
     """What is in the spool is applied first, though nothing is queued any more."""
     insert(queued, 101, 110)

@@ -4,11 +4,13 @@ A daemon that starts while the target is away may only queue what comes from a s
 streamed from before: so the first stream leaves an empty spool behind, and a new slot removes it.
 """
 
+from collections.abc import Iterator
+
 from cdc.errors import SettingsError
 from cdc.lsn import Lsn
 from cdc.settings import Settings
 from cdc.source.slot import Slot
-from cdc.sync.spool.file import create_file, store_path
+from cdc.sync.spool.file import create_file, identity_in, store_path
 from cdc.sync.spool.store import Store
 from cdc.target.checkpoint import SlotIdentity
 
@@ -32,6 +34,12 @@ def open_spool(settings: Settings, identity: SlotIdentity) -> Store | None:
     """Open the slot's spool; None where there never was one. One that is off may hold changes."""
     path = store_path(settings.state_dir, identity)
     return Store(path, identity, _key(settings)) if path.exists() else None
+
+
+def stores(settings: Settings) -> Iterator[Store]:
+    """Open each spool of the slot's name, without the source to say which is the one."""
+    for path in settings.state_dir.glob(f"*-{settings.source.slot}.spool"):
+        yield Store(path, identity_in(path), _key(settings))
 
 
 def by_spool(store: Store, slot: Slot | None, settings: Settings, *, away: bool) -> bool:

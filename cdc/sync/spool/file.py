@@ -59,6 +59,19 @@ def names(identity: SlotIdentity) -> list[str | int]:
     return [identity.slot, identity.system_identifier, identity.timeline, identity.database]
 
 
+def identity_in(path: Path) -> SlotIdentity:
+    """Return whose spool a file is."""
+    columns = "slot, system_identifier, timeline, database"
+    try:
+        db = sqlite3.connect(path)
+        try:
+            return SlotIdentity(*db.execute(f"select {columns} from spool").fetchone())
+        finally:
+            db.close()
+    except (sqlite3.Error, TypeError) as ex:
+        raise explain(ex, path) from ex
+
+
 def create_file(path: Path, identity: SlotIdentity, key: str | None, at: Lsn) -> None:
     """Make the spool of a slot whose target stands at `at`: a whole file, or none."""
     draft = path.with_suffix(".spool-draft")

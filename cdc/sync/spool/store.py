@@ -40,6 +40,7 @@ class Store:
 
     def __init__(self, path: Path, identity: SlotIdentity, key: str | None) -> None:
         self.path = path
+        self.identity = identity
         self._salt: bytes
         self._seal: Seal
         self._range: Range
