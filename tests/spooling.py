@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.databases import fetch, run_sql
+from tests.databases import fetch, run_sql, wait_until
 from tests.pair import Pair
 from tests.process import Daemon, streaming
 from tests.servers import stoppable
@@ -78,13 +78,12 @@ def insert(pair: Pair, first: int, last: int, *, each: int | None = None) -> Non
             source.commit()
 
 
-def source_let_go(pair: Pair) -> bool:
-    """Tell whether the slot was confirmed up to where the WAL ended when the test last looked."""
-    query = (
-        "select confirmed_flush_lsn >= pg_current_wal_flush_lsn() - 200"
-        " from pg_replication_slots where slot_name = %s"
-    )
-    return fetch(pair.source_dsn, query, pair.slot) == [True]
+def wait_until_let_go(pair: Pair) -> None:
+    """Wait until the slot is confirmed beyond all that is committed now."""
+    emit = "select pg_logical_emit_message(true, 'test', '')::text"
+    (written,) = fetch(pair.source_dsn, emit)
+    query = "select confirmed_flush_lsn > %s::pg_lsn from pg_replication_slots where slot_name = %s"
+    wait_until(lambda: fetch(pair.source_dsn, query, written, pair.slot) == [True])
 
 
 def spool(pair: Pair) -> Path:

@@ -17,7 +17,7 @@ from tests.databases import checkpoint, confirmed, fetch, migrate, run_sql, wait
 from tests.pair import Pair, same_rows
 from tests.process import drain, run_cdc, spawn_cdc
 from tests.servers import stoppable
-from tests.spooling import DRAINED, ROOM, SCHEMA, SPOOL, insert, queueing, source_let_go, spool
+from tests.spooling import DRAINED, ROOM, SCHEMA, SPOOL, insert, queueing, spool, wait_until_let_go
 
 NEW = "select 1 from credit.log where account between 101 and 110"
 
@@ -34,7 +34,7 @@ def queued(tiny: Pair) -> Pair:
     """A pair whose daemon was killed with changes in its spool; the target is there again."""
     with queueing(tiny) as daemon:
         insert(tiny, 1, 100)
-        wait_until(lambda: source_let_go(tiny))
+        wait_until_let_go(tiny)
         daemon.kill()
     stoppable(tiny.target).start()
     return tiny
@@ -56,7 +56,7 @@ def test_target_went_back_to_within_the_spool(tiny: Pair) -> None:
     small = {"CDC_APPLY_MAX_ROWS": "100"}
     with queueing(tiny, small) as daemon:
         insert(tiny, 1, 20_000, each=50)
-        wait_until(lambda: source_let_go(tiny))
+        wait_until_let_go(tiny)
         daemon.kill()
     stoppable(tiny.target).start()
     before = checkpoint(tiny)
@@ -87,7 +87,7 @@ def test_spool_removed_while_changes_are_queued(tiny: Pair) -> None:
     """Noticed before anything more is confirmed."""
     with queueing(tiny) as daemon:
         insert(tiny, 1, 10)
-        wait_until(lambda: source_let_go(tiny))
+        wait_until_let_go(tiny)
         for file in tiny.state_dir.glob("*.spool*"):
             file.unlink()
         at = parse_lsn(confirmed(tiny))
@@ -126,7 +126,7 @@ def test_full(tiny: Pair) -> None:
     small = {"CDC_SPOOL_MAX_BYTES": "200000"}
     with queueing(tiny, small) as daemon:
         insert(tiny, 1, 1000)
-        wait_until(lambda: source_let_go(tiny))
+        wait_until_let_go(tiny)
         at = parse_lsn(confirmed(tiny))
         insert(tiny, 1001, 3000)
         assert daemon.process.wait(20) == 78, daemon.log()
@@ -134,7 +134,7 @@ def test_full(tiny: Pair) -> None:
         assert "200,000" in daemon.log()
         assert parse_lsn(confirmed(tiny)) - at < 1000
     with spawn_cdc(tiny, "run", env=SPOOL) as daemon:
-        wait_until(lambda: source_let_go(tiny))
+        wait_until_let_go(tiny)
         stoppable(tiny.target).start()
         daemon.wait_for_log(DRAINED)
         assert daemon.terminate() == 0, daemon.log()
@@ -146,7 +146,7 @@ def test_full_while_the_target_takes_it_in(tiny: Pair) -> None:
     small = {"CDC_SPOOL_MAX_BYTES": "3000000", "CDC_APPLY_MAX_ROWS": "100"}
     with queueing(tiny, small) as daemon:
         insert(tiny, 1, 14_000, each=100)
-        wait_until(lambda: source_let_go(tiny))
+        wait_until_let_go(tiny)
         stoppable(tiny.target).start()
         daemon.wait_for_log("the target is there")
         insert(tiny, 14_001, 40_000, each=1000)
@@ -164,7 +164,7 @@ def test_disk_full(tiny: Pair, tmp_path: Path) -> None:
         assert log.is_dir()
         with queueing(small) as daemon:
             insert(small, 1, 100)
-            wait_until(lambda: source_let_go(small))
+            wait_until_let_go(small)
             at = parse_lsn(confirmed(small))
             insert(small, 101, 20_000)
             assert daemon.process.wait(20) == 78, daemon.log()
