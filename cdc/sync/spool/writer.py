@@ -23,7 +23,7 @@ from cdc.sync.spool.thread import OneThread
 
 # Small transactions that follow each other within this time share an fsync.
 GATHER_S = 0.05
-GATHER_BYTES = 256 << 10
+GATHER_FRAMES = 500
 
 # While nothing is published, other WAL is noted this often.
 IDLE_INTERVAL_S = 1.0
@@ -70,13 +70,13 @@ class Writer:
         """Store what comes, until told to stop."""
         while (frames := await self._receive()) is not None:
             self.feedback.note_frames()
-            size = sum(map(len, frames))
+            few = len(frames) < GATHER_FRAMES
             frames.reverse()
             while frames:
                 if self._gather.add(frames.pop()):
                     self.feedback.request_reply()
             await self._store_gathered()
-            if size < GATHER_BYTES:
+            if few:
                 await self._stopped_within(GATHER_S)
 
     async def _receive(self) -> list[bytes] | None:
