@@ -15,7 +15,7 @@ import pytest
 from cdc.lsn import parse_lsn
 from tests.databases import checkpoint, confirmed, fetch, migrate, run_sql, wait_until
 from tests.pair import Pair, same_rows
-from tests.process import drain, run_cdc, spawn_cdc
+from tests.process import drain, ok, run_cdc, spawn_cdc
 from tests.servers import stoppable
 from tests.spooling import DRAINED, ROOM, SCHEMA, SPOOL, insert, queueing, spool, wait_until_let_go
 
@@ -81,6 +81,18 @@ def test_spool_removed(queued: Pair) -> None:
     file.write_bytes(content)
     drain(queued)
     assert same_rows(queued) == {"account": 100, "log": 100}
+
+
+def test_a_new_copy_needs_no_spool(queued: Pair) -> None:
+    """What an older slot of the same name has left in it is not applied to a newer copy."""
+    run_sql(queued.source_dsn, "delete from credit.log where account > 50")
+    run_sql(queued.target_dsn, "update cdc.checkpoint set lsn = null")
+    ok(queued, "init")
+    assert list(queued.state_dir.glob("*.spool*")) == []
+    assert same_rows(queued) == {"account": 100, "log": 50}
+    insert(queued, 101, 110)
+    drain(queued)
+    assert same_rows(queued) == {"account": 110, "log": 60}
 
 
 def test_spool_removed_while_changes_are_queued(tiny: Pair) -> None:
