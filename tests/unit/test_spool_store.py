@@ -154,7 +154,7 @@ TestAgainstList.settings = settings(stateful_step_count=20, deadline=None)
 
 
 def test_a_transaction_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
-    """It comes again, whole, in the next stream: its pieces go, with the shapes that came in them."""
+    """It comes again, whole, in the next stream: its pieces go, and the shapes among them."""
     store = make(tmp_path)
     store.append([whole(b"a", end=101, shapes={1: b"old"})], Lsn(101))
     store.append([Record([b"half"], INVALID, 0, {1: b"new"})], Lsn(101))
@@ -163,6 +163,19 @@ def test_a_transaction_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
     assert frames_in(store) == [b"a", b"half", b"rest"]
     store.forget(store.last, Lsn(102))
     assert store.shapes() == [b"old"]
+    store.close()
+
+
+def test_the_last_shape_of_each_relation_stays(tmp_path: Path) -> None:
+    """However old it is; what a newer one has replaced goes with its record."""
+    store = make(tmp_path)
+    for n, shapes in enumerate(({1: b"one", 2: b"two"}, {1: b"one, anew"}, {3: b"three"}, {})):
+        store.append([whole(b"x", end=101 + n, shapes=shapes)], Lsn(101 + n))
+    for number, expected in ((1, [b"one", b"two"]), (2, [b"one, anew", b"two"])):
+        store.forget(number, Lsn(100 + number))
+        assert store.shapes() == expected
+    store.forget(4, Lsn(104))
+    assert store.shapes() == [b"one, anew", b"two", b"three"]
     store.close()
 
 
