@@ -161,6 +161,9 @@ class Daemon:
         async with await self._connect_source(dsn) as source:
             if self._until.current and self._limits.until is None:
                 self._limits.until = await emit_barrier(source)
+            if unready is not None:
+                # However long it takes: the source's WAL is watched.
+                await budget.look(source, settings.source.slot, self._budget)
             stream = await ReplicationStream.connect(dsn)
             try:
                 await self._stream(source, stream, unready)

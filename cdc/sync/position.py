@@ -46,6 +46,15 @@ class Held:
     upto: Lsn
 
 
+def sync_directory(folder: Path) -> None:
+    """Have the names in a folder survive a crash."""
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
 class IdleFile:
     """The pair on disk, in a file of its own for each slot identity."""
 
@@ -85,24 +94,33 @@ class IdleFile:
             ) from ex
 
     def save(self, pair: IdlePair) -> None:
-        """Write the pair so that it survives a crash: file and directory are fsynced."""
+        """Write the pair so that it survives a crash: file and directory are fsynced.
+
+        Raises SettingsError where the disk does not take it.
+        """
         content = {
             "slot": self._identity.slot,
             "database": self._identity.database,
             "checkpoint": format_lsn(pair.checkpoint),
             "idle_confirmed": format_lsn(pair.idle_confirmed),
         }
+        try:
+            self._replace(orjson.dumps(content))
+        except OSError as ex:
+            raise SettingsError(
+                f"the state directory {self._path.parent} cannot be written to: {ex.strerror}",
+                hint="free space there, or set CDC_STATE_DIR to another disk and move its files;"
+                " nothing was confirmed that is not in them",
+            ) from ex
+
+    def _replace(self, content: bytes) -> None:
         draft = self._path.with_suffix(".draft")
         with draft.open("wb") as file:
-            file.write(orjson.dumps(content))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(self._path.parent)
 
 
 def check_identity(checkpoint: Checkpoint, found: SlotIdentity) -> None:

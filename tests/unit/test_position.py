@@ -177,6 +177,15 @@ def test_a_file_that_cannot_be_read_halts(tmp_path: Path, content: bytes) -> Non
     assert path.name in caught.value.message
 
 
+def test_a_disk_that_does_not_take_the_pair_halts(tmp_path: Path) -> None:
+    """Without the pair on disk nothing is confirmed; the error says what to do."""
+    file = IdleFile(tmp_path / "state", IDENTITY)
+    file.require_writable()
+    (tmp_path / "state").rmdir()
+    with pytest.raises(SettingsError, match="cannot be written to"):
+        file.save(pair(200, 300))
+
+
 def test_a_state_directory_that_cannot_be_made_is_found_before_the_stream(tmp_path: Path) -> None:
     """A file stands where the directory should: a setting to change, not a crash later."""
     (tmp_path / "state").write_text("")

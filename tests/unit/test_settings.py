@@ -125,6 +125,19 @@ def test_the_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
 
 
+def test_the_key_of_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A credential, as the DSNs are; shown as asterisks."""
+    write(tmp_path / "spool.key", "a key of more than sixteen letters\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("CDC_SPOOL_MAX_BYTES", "1000000")
+    loaded = load_settings()
+    key = loaded.settings.spool.key
+    assert key is not None
+    assert key.get_secret_value() == "a key of more than sixteen letters"
+    assert set(shown(loaded, "spool.key").value) == {"*"}
+    assert loaded.origins == {"spool.key": "credentials", "spool.max_bytes": "environment"}
+
+
 # What is wrong
 
 
@@ -161,6 +174,8 @@ def test_a_name_in_the_environment_that_is_none_is_refused(
         ('[source]\ndsn = ["hunter2"]', "source.dsn: input should be a valid string"),
         ('[apply]\nmax_rows = "hunter2"', "apply.max_rows: input should be a valid integer"),
         ("[apply]\nmax_rows = 0", "apply.max_rows: input should be greater"),
+        ('[spool]\nkey = "hunter2"', "spool.key: value should have at least 16"),
+        ("[spool]\nmax_bytes = -1", "spool.max_bytes: input should be greater"),
         ("[target]\nidle_disconnect = 0", "target.idle_disconnect: input should be greater"),
     ],
 )

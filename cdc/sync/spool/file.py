@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdc.lsn import Lsn
-from cdc.sync.position import Held
+from cdc.sync.position import Held, sync_directory
 from cdc.sync.spool.failure import explain
 from cdc.sync.spool.seal import SALT_BYTES, seal_of
 from cdc.target.checkpoint import SlotIdentity
@@ -94,8 +94,4 @@ def create_file(path: Path, identity: SlotIdentity, key: str | None, at: Lsn) ->
     except sqlite3.Error as ex:
         raise explain(ex, draft) from ex
     draft.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)
