@@ -51,6 +51,18 @@ def test_target_went_back(queued: Pair) -> None:
     same_rows(queued)
 
 
+def test_target_went_back_after_the_spool_was_applied(queued: Pair) -> None:
+    """What was applied is forgotten: a target restored to before that is told apart."""
+    before = checkpoint(queued)
+    with spawn_cdc(queued, "run", env=SPOOL) as daemon:
+        daemon.wait_for_log(DRAINED)
+        daemon.wait_for_log('"streaming"')
+        assert daemon.terminate() == 0, daemon.log()
+    run_sql(queued.target_dsn, "truncate credit.account, credit.log")
+    run_sql(queued.target_dsn, "update cdc.checkpoint set lsn = %s::pg_lsn", before)
+    assert before in halted(queued)
+
+
 def test_target_went_back_to_within_the_spool(tiny: Pair) -> None:
     """A target restored to a state that the spool still reaches back to is brought up again."""
     small = {"CDC_APPLY_MAX_ROWS": "100"}

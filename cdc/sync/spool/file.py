@@ -77,6 +77,8 @@ def create_file(path: Path, identity: SlotIdentity, key: str | None, at: Lsn) ->
     draft = path.with_suffix(".spool-draft")
     for left in draft.parent.glob(f"{draft.name}*"):
         left.unlink()
+    # Rows are in it: for nobody else's eyes; SQLite gives its log the same mode.
+    draft.touch(mode=0o600)
     salt = os.urandom(SALT_BYTES)
     seal = seal_of(key, salt)
     begin = Range(Held(at, at), 1, 1)

@@ -67,14 +67,14 @@ class Replay:
 
     async def _forget(self, *, at_least: int) -> None:
         """Drop what is committed, if it is worth the writing."""
-        number, end_lsn, size, seen = 0, INVALID, 0, 0
+        number = size = seen = 0
         for one, lsn, bytes_ in self._handed:
             seen += bytes_
             if lsn > self._flushed:
                 break
             if lsn:
-                number, end_lsn, size = one, lsn, seen
+                number, size = one, seen
         if number and size >= at_least:
-            await self._thread.run(self._store.forget, number, end_lsn)
+            await self._thread.run(self._store.forget, number)
             while self._handed and self._handed[0][0] <= number:
                 self._handed.popleft()

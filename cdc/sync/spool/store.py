@@ -168,12 +168,16 @@ class Store:
                 for relation_id, record, content in rows
             ]
 
-    def forget(self, number: int, lsn: Lsn) -> None:
-        """Drop the records up to this one, whose transactions end at `lsn`, and free their bytes.
+    def forget(self, number: int) -> None:
+        """Drop the records up to this one, and free their bytes: the target has committed them.
 
-        The caller has seen the target's checkpoint at `lsn` or beyond.
+        What is held begins where they end from now on: a target that is restored to before that
+        is told apart.
         """
         with self._writing():
+            (end,) = self._db.execute(
+                "select coalesce(max(end_lsn), 0) from record where id <= ?", (number,)
+            ).fetchone()
             self._db.execute("delete from record where id <= ?", (number,))
             self._db.execute(
                 "delete from shape where record <= ?1 and exists (select 1 from shape later"
@@ -181,7 +185,7 @@ class Store:
                 " and later.record <= ?1)",
                 (number,),
             )
-            held = Held(max(lsn, self.held.after), self.held.upto)
+            held = Held(max(Lsn(end), self.held.after), self.held.upto)
             self._commit(Range(held, number + 1, self._range.next))
         self._count()
         self._shrink()
