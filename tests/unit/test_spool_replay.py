@@ -92,11 +92,11 @@ async def test_a_reader_that_begins_in_the_middle_has_the_shapes(
     store: Store, thread: OneThread
 ) -> None:
     """Those in force there, before anything else: not older ones, nor newer ones."""
-    store.forget(1)
+    store.forget(1, store.held.upto)
     stream = Replay(store, thread, asyncio.Event())
     assert await stream.receive() == [b"shape 1"]
     assert await stream.receive() == [b"1"]
-    store.forget(2)
+    store.forget(2, store.held.upto)
     stream = Replay(store, thread, asyncio.Event())
     assert await stream.receive() == [b"shape 2"]
     assert await stream.receive() == [b"2"]

@@ -124,7 +124,7 @@ class AgainstList(RuleBasedStateMachine):
         places = [n for n, record in enumerate(self.records) if record.end_lsn]
         place = data.draw(st.sampled_from(places))
         end = self.records[place].end_lsn
-        self.store.forget(self.store.first + place)
+        self.store.forget(self.store.first + place, Lsn(end + 5))
         for record in self.records[: place + 1]:
             self.forgotten_shapes |= record.shapes
         del self.records[: place + 1]
@@ -162,7 +162,7 @@ def test_a_transaction_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
     store.begin(store.held)
     store.append([whole(b"half", b"rest", end=102)], Lsn(102))
     assert frames_in(store) == [b"a", b"half", b"rest"]
-    store.forget(store.last)
+    store.forget(store.last, store.held.upto)
     assert store.shapes() == [b"old"]
     store.close()
 
@@ -173,10 +173,22 @@ def test_the_last_shape_of_each_relation_stays(tmp_path: Path) -> None:
     for n, shapes in enumerate(({1: b"one", 2: b"two"}, {1: b"one, anew"}, {3: b"three"}, {})):
         store.append([whole(b"x", end=101 + n, shapes=shapes)], Lsn(101 + n))
     for number, expected in ((1, [b"one", b"two"]), (2, [b"one, anew", b"two"])):
-        store.forget(number)
+        store.forget(number, store.held.upto)
         assert store.shapes() == expected
-    store.forget(4)
+    store.forget(4, store.held.upto)
     assert store.shapes() == [b"one, anew", b"two", b"three"]
+    store.close()
+
+
+def test_what_is_held_begins_no_later_than_the_checkpoint(tmp_path: Path) -> None:
+    """Transactions without a change move no checkpoint: a target that stands before them fits."""
+    store = make(tmp_path)
+    store.append([whole(b"a change", end=110), whole(b"no change", end=120)], Lsn(130))
+    store.forget(store.last, Lsn(110))
+    assert store.held == Held(Lsn(110), Lsn(130))
+    store.append([whole(b"a change", end=140)], Lsn(140))
+    store.forget(store.last, Lsn(500))
+    assert store.held == Held(Lsn(140), Lsn(140))
     store.close()
 
 
@@ -259,7 +271,7 @@ def test_the_file_gives_its_bytes_back(tmp_path: Path) -> None:
     store = make(tmp_path)
     for n in range(20):
         store.append([whole(b"x" * 1_000_000, end=101 + n)], Lsn(101 + n))
-    store.forget(store.last)
+    store.forget(store.last, store.held.upto)
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 200_000
     store.close()
 
@@ -319,7 +331,7 @@ def test_an_empty_spool_takes_another_key(tmp_path: Path) -> None:
     """Where nothing is queued the key may change; what is held stays known."""
     store = make(tmp_path, KEY)
     store.append([whole(b"a row", end=101, shapes={1: b"shape"})], Lsn(101))
-    store.forget(store.last)
+    store.forget(store.last, store.held.upto)
     store.close()
     store = Store(store.path, IDENTITY, None)
     assert store.held == Held(Lsn(101), Lsn(101))

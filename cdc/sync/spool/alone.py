@@ -72,4 +72,6 @@ async def _replay(store: Store, target: Target, settings: Settings, limits: Limi
         await pipeline.run(status_interval_s=STATUS_INTERVAL_S)
     finally:
         thread.close()
+    assert target.checkpoint.lsn is not None
+    store.forget(store.last, target.checkpoint.lsn)
     log.info("all that was queued is applied")

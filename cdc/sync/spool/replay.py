@@ -27,7 +27,7 @@ class Replay:
         self._next = store.first
         self._handed: deque[tuple[int, Lsn, int]] = deque()
         self._forget_size = 0
-        self._flushed = INVALID
+        self._flushed = self._applied = INVALID
         self._begun = self._ended = False
         self.caught_up = asyncio.Event()
         """Set when all that is there was handed out."""
@@ -58,8 +58,8 @@ class Replay:
         self, *, received: Lsn, flushed: Lsn, applied: Lsn, reply_requested: bool = False
     ) -> None:
         """Take note of what the target has committed."""
-        del received, applied, reply_requested
-        self._flushed = max(self._flushed, flushed)
+        del received, reply_requested
+        self._flushed, self._applied = flushed, applied
 
     async def finish(self) -> None:
         """Forget all that the target has committed."""
@@ -75,6 +75,6 @@ class Replay:
             if lsn:
                 number, size = one, seen
         if number and size >= at_least:
-            await self._thread.run(self._store.forget, number)
+            await self._thread.run(self._store.forget, number, self._applied)
             while self._handed and self._handed[0][0] <= number:
                 self._handed.popleft()

@@ -160,7 +160,8 @@ class Spooling:
             await asyncio.gather(handing_over, return_exceptions=True)
         if not self._stopping.is_set():
             # All of it is on the target, some perhaps since before it was queued.
-            await self._thread.run(store.forget, store.last)
+            assert self._target.checkpoint.lsn is not None
+            await self._thread.run(store.forget, store.last, self._target.checkpoint.lsn)
             log.info("all that was queued is applied")
 
     async def _hand_over(

@@ -168,11 +168,11 @@ class Store:
                 for relation_id, record, content in rows
             ]
 
-    def forget(self, number: int) -> None:
-        """Drop the records up to this one, and free their bytes: the target has committed them.
+    def forget(self, number: int, committed: Lsn) -> None:
+        """Drop the records up to this one, and free their bytes; the target stands at `committed`.
 
-        What is held begins where they end from now on: a target that is restored to before that
-        is told apart.
+        What is held begins where they end from now on, so that a target which is restored to before
+        that is told apart; or at the checkpoint, where the last of them hold no change.
         """
         with self._writing():
             (end,) = self._db.execute(
@@ -185,7 +185,8 @@ class Store:
                 " and later.record <= ?1)",
                 (number,),
             )
-            held = Held(max(Lsn(end), self.held.after), self.held.upto)
+            after = max(self.held.after, min(Lsn(end), committed))
+            held = Held(after, self.held.upto)
             self._commit(Range(held, number + 1, self._range.next))
         self._count()
         self._shrink()
