@@ -220,6 +220,7 @@ def test_any_changed_byte_of_a_record_is_found(filled: Path) -> None:
             found += 1
             continue
         try:
+            store.verify()
             assert frames_in(store) == expected
             assert store.held == Held(START, Lsn(140))
         except SpoolFailed:

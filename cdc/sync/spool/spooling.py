@@ -50,8 +50,12 @@ async def start_spooling(
     *,
     settings: Settings,
 ) -> None:
-    """Begin to stream after what the spool holds. The target is not asked: it may be away."""
+    """Begin to stream after what the spool holds. The target is not asked: it may be away.
+
+    Nothing is confirmed behind changes that could not be replayed: all of them are read first.
+    """
     identity = identify(stream, settings)
+    await asyncio.to_thread(store.verify)
     slot = await load_slot(source, identity.slot)
     if slot is not None and slot.active:
         raise busy(identity.slot, slot)

@@ -155,6 +155,12 @@ class Store:
             content = self._seal.open(sealed, self._place(number, end_lsn))
             return Record(list(unpack(content)), Lsn(end_lsn), transactions)
 
+    def verify(self) -> None:
+        """Read all that a reader would be given; raise SpoolFailed if it would not be."""
+        self.shapes()
+        for number in range(self.first, self._whole + 1):
+            self.read(number)
+
     def shapes(self) -> list[bytes]:
         """Return the Relation messages in force before the first record."""
         with self._explained():
