@@ -17,6 +17,7 @@ from cdc.backoff import described
 from cdc.changes.batch import Batch
 from cdc.changes.change import tables_of
 from cdc.changes.relations import QualifiedName
+from cdc.lsn import Lsn
 from cdc.target.checkpoint import Checkpoint, claim
 from cdc.target.replay import ReadRow
 from cdc.target.session import Session
@@ -145,3 +146,13 @@ class Target:
             self.repairs += writer.repairs - repairs
         self._certain = True
         return replayed
+
+    async def move(self, lsn: Lsn) -> None:
+        """Move the checkpoint: nothing before `lsn` is missing on the target."""
+        at = (await self.open()).lsn
+        assert at is not None
+        assert self._writer is not None
+        if lsn > at:
+            self._certain = False
+            self._checkpoint = await self._writer.move(lsn)
+            self._certain = True

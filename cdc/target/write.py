@@ -13,6 +13,7 @@ again, and the batch is written anew.
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -24,7 +25,7 @@ from cdc.changes.fold import Truncation
 from cdc.changes.held import Held, Waiting, by_transaction, set_aside
 from cdc.changes.relations import QualifiedName
 from cdc.errors import ChangeRefused
-from cdc.lsn import format_lsn
+from cdc.lsn import Lsn, format_lsn
 from cdc.target import fingerprint, quarantine
 from cdc.target.checkpoint import Checkpoint, fenced
 from cdc.target.plan import CHECK, Action, Plan
@@ -77,6 +78,16 @@ class Writer:
                     raise
                 await self._undo(ex, batch)
                 await self._refresh(ex, tables_of(batch.steps))
+
+    async def move(self, lsn: Lsn) -> Checkpoint:
+        """Move the checkpoint without a change, and return it."""
+        try:
+            await self._session.run(self._transaction.move(self.checkpoint, lsn))
+        except psycopg.Error as ex:
+            self._raise_if_fenced(ex)
+            raise
+        self.checkpoint = replace(self.checkpoint, lsn=lsn)
+        return self.checkpoint
 
     async def _refresh(self, stale: psycopg.Error, names: Collection[QualifiedName]) -> None:
         """Read again what was found to be another by now."""
