@@ -20,7 +20,7 @@ from cdc.assure.preflight.facts import Intent
 from cdc.assure.preflight.findings import Severity
 from cdc.backoff import Verdict, delays, described, judge
 from cdc.changes.copies import Copies
-from cdc.errors import CdcError, CheckFailed
+from cdc.errors import CdcError, CheckFailed, PositionLost
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect
 from cdc.progress import Progress
@@ -37,6 +37,7 @@ from cdc.sync.hold import Hold
 from cdc.sync.initialize import initialize
 from cdc.sync.pipeline import Limits, Pipeline
 from cdc.sync.position import IdleFile
+from cdc.sync.renew import renew
 from cdc.sync.start import identify, start_stream
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
@@ -79,17 +80,21 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._turn: asyncio.Task[None] | None = None
         self._pipeline: Pipeline | None = None
-        self._target = Target(
+        self._target = self._make_target()
+        self._limits = Limits(until.lsn, PATIENCE_S if until.asked else None, until.copied)
+        self._copies: Copies | None = None
+        self._ready = False
+        self._streamed = False
+
+    def _make_target(self) -> Target:
+        settings = self._settings
+        return Target(
             settings.target.require_dsn(),
             settings.source.schemas,
             settings.source.slot,
             quarantine=settings.apply.on_error == "quarantine",
             read_row=row_reader(settings.source.require_dsn()),
         )
-        self._limits = Limits(until.lsn, PATIENCE_S if until.asked else None, until.copied)
-        self._copies: Copies | None = None
-        self._ready = False
-        self._streamed = False
 
     def stop(self) -> None:
         """Finish the batch in hand and return from `run`; what is before the stream is cut off."""
@@ -110,6 +115,10 @@ class Daemon:
             self._streamed = False
             try:
                 await self._take_turn()
+            except PositionLost as lost:
+                if self._settings.source.on_slot_lost != "resync":
+                    raise
+                await self._renew(lost)
             except (psycopg.Error, CdcError, OSError) as ex:
                 if judge(ex) is not Verdict.RETRY:
                     raise
@@ -120,6 +129,13 @@ class Daemon:
                 await self._pause(ex, next(waits))
             else:
                 return
+
+    async def _renew(self, lost: PositionLost) -> None:
+        """Begin anew with another slot; nothing that was remembered holds any more."""
+        await self._target.close()
+        await renew(self._settings, lost)
+        self._target = self._make_target()
+        self._ready = False
 
     async def _take_turn(self) -> None:
         """Run one turn as a task, so that `stop` can end it where there is no stream yet."""

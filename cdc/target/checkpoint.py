@@ -114,6 +114,21 @@ async def begin_stream(connection: Connection, slot: str, lsn: Lsn) -> None:
         raise fenced(slot)
 
 
+async def renew_checkpoint(connection: Connection, identity: SlotIdentity, lsn: Lsn) -> None:
+    """Set the checkpoint to where a new slot begins; whoever held the one before is fenced off."""
+    await connection.execute(
+        "update cdc.checkpoint set lsn = %s::pg_lsn, epoch = epoch + 1, system_identifier = %s,"
+        " timeline = %s, database = %s, updated_at = clock_timestamp() where slot = %s",
+        (
+            format_lsn(lsn),
+            identity.system_identifier,
+            identity.timeline,
+            identity.database,
+            identity.slot,
+        ),
+    )
+
+
 async def claim(connection: Connection, slot: str, epoch: int | None) -> Checkpoint:
     """Raise the checkpoint's epoch, so that no session before this one can write any more.
 
