@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.rows import class_row
 
-from cdc.errors import Fenced
+from cdc.errors import Fenced, PositionLost
 from cdc.lsn import Lsn, format_lsn, parse_lsn
 from cdc.postgres.session import Connection
 from cdc.sqlfiles import read_sql
@@ -133,7 +133,8 @@ async def claim(connection: Connection, slot: str, epoch: int | None) -> Checkpo
     """Raise the checkpoint's epoch, so that no session before this one can write any more.
 
     Waits for a COMMIT of ours that is still under way, and then returns what it left. `epoch` is
-    the one that we hold, None for a daemon that starts; raises Fenced if another daemon raised it.
+    the one that we hold, None for a daemon that starts; raises Fenced if another daemon raised it,
+    PositionLost if the target was restored meanwhile.
     """
     cursor = connection.cursor(row_factory=class_row(_Row))
     await cursor.execute(
@@ -143,8 +144,21 @@ async def claim(connection: Connection, slot: str, epoch: int | None) -> Checkpo
     )
     row = await cursor.fetchone()
     if row is None:
+        await _require_epoch(connection, slot, epoch)
         raise fenced(slot)
     return _checkpoint(row)
+
+
+async def _require_epoch(connection: Connection, slot: str, epoch: int | None) -> None:
+    """Raise PositionLost if the target's epoch is older than ours: nobody else has raised it."""
+    found = await load_checkpoint(connection, slot)
+    if epoch is not None and (found is None or found.epoch < epoch):
+        at = "no checkpoint" if found is None else f"an older checkpoint, {found.lsn_text}"
+        raise PositionLost(
+            f"the target has {at} for slot {slot}: it was restored to an earlier state",
+            hint="changes may be missing on the target: make a new copy (README, “When the slot is"
+            " lost”)",
+        )
 
 
 def advance(

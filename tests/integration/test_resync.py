@@ -70,7 +70,7 @@ def test_what_differs_is_mended(pair: Pair) -> None:
     assert result.returncode == 0, result.stderr
     assert same_rows(pair) == COUNTS
     assert fetch(pair.target_dsn, "select count(*) from cdc.copy where completed_at is null") == [0]
-    assert fetch(pair.target_dsn, "select relname from pg_class where relname ~ 'shadow'") == []
+    assert fetch(pair.target_dsn, "select relname from pg_class where relname ~ '^shadow'") == []
 
 
 def test_rows_that_are_as_they_were_are_not_touched(pair: Pair) -> None:
@@ -157,7 +157,7 @@ def test_the_slot_is_lost_and_made_anew(credit_pair: Pair) -> None:
             wait_until(lambda: fetch(pair.target_dsn, query) != [0])
             least: list[object] = [1]
             while open_gaps(pair):
-                least += fetch(pair.target_dsn, "select count(*)::int from credit.accounts")
+                least += fetch(pair.target_dsn, "select count(*)::int from credit.credit_accounts")
             assert daemon.terminate() == 0, daemon.log()
         assert workload.running
     drain(pair)
@@ -246,9 +246,6 @@ def writing(pair: Pair) -> Iterator[None]:
         with psycopg.connect(pair.source_dsn, autocommit=True) as source:
             for n in range(5000, 1_000_000):
                 source.execute("insert into credit.parent values (%s, %s, 0, 'x')", (n, f"c{n}"))
-                source.execute(
-                    "insert into credit.child values ('new', %s, %s)", (f"2000-01-01 +{n}"[:10], n)
-                ) if n == 5000 else None
                 source.execute("update credit.parent set n = n + 1 where id = %s", (n % 3000,))
                 source.execute("update credit.child set parent = %s where n = %s", (n, n % 3000))
                 source.execute("update credit.bare set b = b || 'x' where a = %s", (n % 7,))
