@@ -11,6 +11,7 @@ import contextlib
 import logging
 import signal
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 import psycopg
@@ -27,7 +28,7 @@ from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.source.copied import load_copied_tables
 from cdc.source.row import row_reader
-from cdc.source.slot import emit_barrier
+from cdc.source.slot import emit_barrier, wal_end
 from cdc.source.stream import ReplicationStream
 from cdc.sync.adopt import adopt_missing_tables
 from cdc.sync.copier import Copier, Report
@@ -207,6 +208,7 @@ class Daemon:
             settings=self._settings,
             limits=self._limits,
             asked=copier.ask,
+            wal_end=partial(wal_end, source),
         )
         if self._stopping.is_set():
             self._pipeline.stop()

@@ -80,6 +80,12 @@ class ApplySettings(_Section):
         16 << 20, ge=1 << 16, description="bytes received for a batch at most; bounds the memory"
     )
 
+    flush_interval: float = Field(
+        0,
+        ge=0,
+        description="seconds to gather changes before they are applied in one burst, so that Neon"
+        " sleeps in between; 0: at once",
+    )
     on_error: Literal["halt", "quarantine"] = Field(
         "halt",
         description="what is done about a change that the target refuses: the daemon ends with 78,"

@@ -242,3 +242,10 @@ async def holds_changes(connection: Connection, name: str, options: Options) -> 
         psycopg.errors.InsufficientPrivilege,
     ):
         return None
+
+
+async def wal_end(connection: Connection) -> Lsn:
+    """Return where the source's WAL ends: what commits from now on lies behind it."""
+    row = await (await connection.execute("select pg_current_wal_lsn()::text")).fetchone()
+    assert row is not None
+    return parse_lsn(str(row[0]))

@@ -24,11 +24,16 @@ from typing import TypeAlias
 
 from cdc.changes.copies import Copies, Stage
 from cdc.errors import CheckFailed
-from cdc.lsn import Lsn, parse_lsn
 from cdc.postgres.session import Connection, connect, connect_replication
 from cdc.settings import Settings
 from cdc.source.copied import load_copied_tables
-from cdc.source.slot import CreatedSlot, create_temporary_slot, emit_barrier, tell_oldest_writer
+from cdc.source.slot import (
+    CreatedSlot,
+    create_temporary_slot,
+    emit_barrier,
+    tell_oldest_writer,
+    wal_end,
+)
 from cdc.sync.hold import Hold
 from cdc.sync.layout import Layout, begin_copies, complete_copies, load_layout
 from cdc.sync.workers import Workers
@@ -198,7 +203,7 @@ class Copier:
         """Wait for the slot; the stream stays behind what the snapshot may show."""
         told = monotonic() + _TELL_S
         while True:
-            self._hold.at(await _end_of_wal(source), exact=False)
+            self._hold.at(await wal_end(source), exact=False)
             done, _ = await asyncio.wait({creating}, timeout=_LET_GO_S)
             if done:
                 return creating.result()
@@ -242,9 +247,3 @@ class Copier:
         self._progress.rows += rows
         self._progress.bytes += size
         self._report(self._progress)
-
-
-async def _end_of_wal(source: Connection) -> Lsn:
-    row = await (await source.execute("select pg_current_wal_lsn()::text")).fetchone()
-    assert row is not None
-    return parse_lsn(str(row[0]))

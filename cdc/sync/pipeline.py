@@ -18,7 +18,7 @@ happens to the source ends the pipeline, and `daemon` begins another.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cdc.changes.batch import BatchBuilder
@@ -30,6 +30,7 @@ from cdc.settings import Settings
 from cdc.source.slot import RESYNC
 from cdc.source.stream import ReplicationStream
 from cdc.sync.applier import Applier
+from cdc.sync.bursts import QUIET_S, Bursts
 from cdc.sync.decoding import Decoding
 from cdc.sync.feedback import Feedback
 from cdc.sync.hold import Hold
@@ -88,9 +89,14 @@ class Pipeline:
         settings: Settings,
         limits: Limits,
         asked: Callable[[], None],
+        wal_end: Callable[[], Awaitable[Lsn]],
     ) -> None:
-        """`asked` is called when the stream holds the wish that a table be copied."""
+        """`asked` is called when the stream holds the wish that a table be copied.
+
+        `wal_end` asks the source where its WAL ends.
+        """
         self._asked = asked
+        self._wal_end = wal_end
         self._stream = stream
         self._decoding = decoding
         self._progress = progress
@@ -103,10 +109,13 @@ class Pipeline:
         self._relations = RelationCache(target.primary_keys, policies(settings), copies)
         self._builder = BatchBuilder(self._relations)
         self._feedback = Feedback(stream, progress, idle_file)
+        interval_s = 0 if limits.asked else settings.apply.flush_interval
+        self._bursts = Bursts(interval_s)
+        idle_s = settings.target.idle_disconnect
         self._applier = Applier(
             target,
             progress,
-            idle_disconnect_s=settings.target.idle_disconnect,
+            idle_disconnect_s=min(idle_s, QUIET_S) if interval_s else idle_s,
             patience_s=limits.patience_s,
             applied=self._after_apply,
         )
@@ -126,9 +135,13 @@ class Pipeline:
             async with asyncio.TaskGroup() as tasks:
                 feedback = tasks.create_task(self._feedback.run(status_interval_s))
                 apply = tasks.create_task(self._applier.run())
+                bursts = tasks.create_task(
+                    self._bursts.run(self._progress, offer=self._offer, wal_end=self._wal_end)
+                )
                 await self._receive_until_stopped()
                 await self._finish_applying(apply)
                 feedback.cancel()
+                bursts.cancel()
         except BaseExceptionGroup as group:
             raise first_error(group) from group
         await self._feedback.confirm(final=True)
@@ -176,11 +189,7 @@ class Pipeline:
                 if full:
                     await self._hand_over()
             await self._stand_at_end()
-            if self._applier.free and self._builder.has_work:
-                if self._builder.in_transaction:
-                    self._hand_over_at_commit = True
-                else:
-                    await self._hand_over()
+            self._offer()
             # Frames may be there without end: the others get their turn here.
             await asyncio.sleep(0)
         if self._builder.has_work:
@@ -226,6 +235,7 @@ class Pipeline:
     async def _stand_still(self) -> None:
         """Let the target come to the hold's bound, and wait until that is moved."""
         bound, exact = self._hold.bound, self._hold.exact
+        self._bursts.begin()
         if self._builder.has_work:
             await self._hand_over()
         self._feedback.reading = False
@@ -283,11 +293,22 @@ class Pipeline:
         until = self._limits.until
         return not self._copies.pending and (until is None or self._progress.received >= until)
 
+    def _offer(self) -> None:
+        """Hand over what was gathered, if the applier is free and may have it."""
+        if self._applier.free and self._builder.has_work and not self._bursts.resting:
+            if self._builder.in_transaction:
+                self._hand_over_at_commit = True
+            else:
+                self._hand_over_at_commit = False
+                self._applier.put_nowait(self._builder.take())
+                self._note_pending()
+
     async def _hand_over(self) -> None:
         self._hand_over_at_commit = False
         self._feedback.reading = False
         # Stays so if we are stopped in between: then the batch is dropped, and is never confirmed.
         self._handing_over = True
+        await self._bursts.wait()
         await self._applier.put(self._builder.take())
         self._handing_over = False
         self._feedback.reading = True
@@ -296,8 +317,7 @@ class Pipeline:
         if self._applier.free:
             self._free.set()
         # What was gathered meanwhile need not wait for the next frame, which may not come.
-        if self._applier.free and self._builder.has_work and not self._builder.in_transaction:
-            self._applier.put_nowait(self._builder.take())
+        self._offer()
         self._note_pending()
         self._feedback.wake()
 

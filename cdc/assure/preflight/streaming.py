@@ -43,8 +43,12 @@ def check_wal_level(facts: Facts) -> Iterator[Finding]:
         )
 
 
+# By the stream, and by each round of a copy.
+_TAKEN = 2
+
+
 def check_capacity(facts: Facts) -> Iterator[Finding]:
-    """Find a source without a free slot or walsender, where our slot is still to be made."""
+    """Find a source without a free slot and walsender for the stream, and others for the copy."""
     if facts.source.slot_kind is not None:
         return
     capacity = facts.source.capacity
@@ -57,11 +61,12 @@ def check_capacity(facts: Facts) -> Iterator[Finding]:
         ),
         ("max_wal_senders", capacity.senders, capacity.max_senders, ""),
     ):
-        if used >= limit:
+        if used + _TAKEN > limit:
             yield breaks(
                 "source",
                 setting,
-                f"is {limit}, and all of them are taken",
+                f"is {limit}, and {used} are taken: the stream takes one, and the copy another one"
+                " for as long as it lasts",
                 f"alter system set {setting} = {limit + 5};  -- then restart the server"
                 f" (on Supabase: a larger compute){remark}",
             )
