@@ -59,6 +59,9 @@ class Bursts:
                 self._open.set()
             end = await wal_end()
             offer()
-            while progress.applied < end and (progress.received < end or progress.pending):
-                await asyncio.sleep(_LOOK_S)  # noqa: ASYNC110  # progress is plain numbers
+            # noqa is for a wait without an event: the progress is plain numbers.
+            while progress.applied < end and (  # noqa: ASYNC110
+                progress.received < end or progress.pending
+            ):
+                await asyncio.sleep(_LOOK_S)
             self._open.clear()
