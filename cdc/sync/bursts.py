@@ -59,7 +59,6 @@ class Bursts:
                 self._open.set()
             end = await wal_end()
             offer()
-            # noqa is for a wait without an event: the progress is plain numbers.
             while progress.applied < end and (  # noqa: ASYNC110
                 progress.received < end or progress.pending
             ):
