@@ -244,5 +244,6 @@ async def _log_progress(progress: Progress) -> None:
 
 
 async def _status_interval(stream: ReplicationStream) -> float:
-    timeout_s = await stream.sender_timeout_s()
-    return min(STATUS_INTERVAL_S, timeout_s / 3) if timeout_s else STATUS_INTERVAL_S
+    """Return how often source and daemon hear from each other: thrice in the patience of both."""
+    patience = [await stream.sender_timeout_s(), stream.patience_s]
+    return min([STATUS_INTERVAL_S, *(each / 3 for each in patience if each)])

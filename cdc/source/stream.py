@@ -26,7 +26,8 @@ from psycopg.waiting import Wait, wait_async
 
 from cdc.errors import CheckFailed, NeedsOperator, PositionLost, Unavailable
 from cdc.lsn import Lsn, format_lsn
-from cdc.postgres.session import Connection, connect_replication
+from cdc.postgres.session import connect_replication
+from cdc.postgres.watch import WatchedConnection
 from cdc.settings import SourceSettings
 from cdc.source.plugin import Options, refusal, stream_options
 from cdc.source.slot import SystemIdentity, busy, identify_system
@@ -35,6 +36,9 @@ from cdc.wire.replication import encode_standby_status_update
 # Frames that one `receive` returns at most: some milliseconds of work before others get their turn.
 FRAMES = 2000
 FRAME_BYTES = 1 << 20
+
+# A wait looks around by itself so often: a server that was cut off is noticed at once anyway.
+WAIT_S = 1.0
 
 # PostgreSQL's epoch, 2000-01-01, in µs of Unix time.
 _EPOCH_US = 946_684_800_000_000
@@ -56,7 +60,7 @@ def _literal(value: str) -> sql.SQL:
 class ReplicationStream:
     """A replication session, and after `start` the stream of a slot."""
 
-    def __init__(self, connection: Connection, system: SystemIdentity) -> None:
+    def __init__(self, connection: WatchedConnection, system: SystemIdentity) -> None:
         self.connection = connection
         """Takes replication commands until `start`."""
         self._pgconn = connection.pgconn
@@ -73,6 +77,11 @@ class ReplicationStream:
         except BaseException:
             await connection.close()
             raise
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds of silence after which the server is asked after, if we wait for it."""
+        return self.connection.watch.patience_s if self.connection.watch is not None else 0.0
 
     async def sender_timeout_s(self) -> float:
         """Return after how many seconds of silence the walsender gives up; 0: never."""
@@ -119,7 +128,13 @@ class ReplicationStream:
 
     async def receive(self) -> list[bytes]:
         """Return the frames that are there, at least one; wait for it if there is none."""
-        return await wait_async(self._frames(), self._pgconn.socket)
+        watch = self.connection.watch
+        assert watch is not None
+        watch.begin()
+        try:
+            return await wait_async(watch.noting(self._frames()), self._pgconn.socket, WAIT_S)
+        finally:
+            watch.end()
 
     def _frames(self) -> PQGen[list[bytes]]:
         pgconn = self._pgconn

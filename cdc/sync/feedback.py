@@ -4,14 +4,14 @@ Three things move it: a batch was committed, the server asked, a second or an in
 Only what the target has committed is confirmed; while nothing is pending, all that has come is, but
 not before the pair that says so is on disk (`sync.position`).
 
-It also notices a source that is gone without a word: each status update asks for an answer.
+Each status update asks for an answer, so that a source that is there is never silent for long
+(`postgres.watch` notices one that is gone).
 """
 
 import asyncio
 import contextlib
 from time import monotonic
 
-from cdc.errors import Unavailable
 from cdc.lsn import Lsn
 from cdc.progress import Progress
 from cdc.source.stream import ReplicationStream
@@ -27,9 +27,6 @@ CONFIRM_INTERVAL_S = 0.1
 # While nothing is published, other WAL is confirmed this often: an fsync here each time.
 IDLE_INTERVAL_S = 1.0
 
-# A source that is silent for so long, though asked several times, is gone.
-SILENCE_S = 60.0
-
 
 class Feedback:
     """The only writer to the stream."""
@@ -42,9 +39,7 @@ class Feedback:
         self._saving: asyncio.Future[None] | None = None
         self._wake = asyncio.Event()
         self._reply_now = False
-        self._last_frame = self._last_status = self._pair_saved = monotonic()
-        self.reading = True
-        """False while backpressure stops the reading, so that silence means nothing."""
+        self._last_status = self._pair_saved = monotonic()
 
     def wake(self) -> None:
         """Look for something to confirm."""
@@ -55,14 +50,9 @@ class Feedback:
         self._reply_now = True
         self._wake.set()
 
-    def note_frames(self) -> None:
-        """Note that the server is alive."""
-        self._last_frame = monotonic()
-
     async def run(self, interval_s: float) -> None:
-        """Confirm until cancelled; raises Unavailable when the source has gone silent."""
+        """Confirm until cancelled."""
         while True:
-            self._check_silence()
             await self.confirm()
             await asyncio.sleep(CONFIRM_INTERVAL_S)
             with contextlib.suppress(TimeoutError):
@@ -102,9 +92,3 @@ class Feedback:
             self._idle_pair, self._pair_saved = pair, monotonic()
             return idle
         return covered
-
-    def _check_silence(self) -> None:
-        if not self.reading:
-            self.note_frames()
-        if monotonic() - self._last_frame > SILENCE_S:
-            raise Unavailable(f"the source has been silent for {SILENCE_S:.0f} s")

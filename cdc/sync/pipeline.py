@@ -141,7 +141,6 @@ class Pipeline:
     async def _receive(self) -> None:
         while not self._reached():
             frames = await self._stream.receive()
-            self._feedback.note_frames()
             # Each is let go of once it is read: one may be a value of hundreds of megabytes.
             frames.reverse()
             while frames:
@@ -223,12 +222,10 @@ class Pipeline:
 
     async def _hand_over(self) -> None:
         self._hand_over_at_commit = False
-        self._feedback.reading = False
         # Stays so if we are stopped in between: then the batch is dropped, and is never confirmed.
         self._handing_over = True
         await self._applier.put(self._builder.take())
         self._handing_over = False
-        self._feedback.reading = True
 
     def _after_apply(self) -> None:
         # What was gathered meanwhile need not wait for the next frame, which may not come.

@@ -1,0 +1,174 @@
+"""What a network does between the daemon and either server: nothing is lost, nothing comes twice.
+
+A real server behind a proxy that cuts, stalls, delays and drips. A stall is the hard one: nobody is
+told, and TCP sees a peer in the best of health.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import pytest
+
+from tests.accounts import INSERT, SCHEMA, locked, rows, writing
+from tests.databases import fetch, migrate, run_sql, wait_until
+from tests.faults.proxy import Fault, Proxy, proxied
+from tests.pair import Pair, same_rows
+from tests.process import STREAMING, drain, spawn_cdc, streaming
+
+Side = Literal["source", "target"]
+
+# Seconds of silence before the daemon asks after a server, and for a connection: 15 and 15 in
+# operation (`cdc.postgres.session.WAN`).
+HURRIED = {"keepalives_idle": 2, "connect_timeout": 2}
+CUT = "cutting the connection"
+
+on_each_side = pytest.mark.parametrize("side", ["source", "target"])
+
+
+@pytest.fixture
+def tiny(pair: Pair) -> Pair:
+    """Two databases with one empty table; `cdc run` initializes them by itself."""
+    migrate(pair, SCHEMA)
+    return pair
+
+
+@on_each_side
+@pytest.mark.parametrize("fault", [Fault.RESET, Fault.END, Fault.STALL, Fault.STALL_OLD])
+def test_a_connection_that_breaks(tiny: Pair, side: Side, fault: Fault) -> None:
+    """Cut or silent while changes stream: noticed, and once it is healed both sides are equal."""
+    with before(tiny, side) as (proxy, env), writing(tiny), streaming(tiny, env) as daemon:
+        wait_until(lambda: rows(tiny) > 0)
+        proxy.begin(fault)
+        began = time.monotonic()
+        daemon.wait_for_log(CUT if "STALL" in fault.name else "trying again", 30)
+        print(f"{side} {fault.name}: noticed in {time.monotonic() - began:.1f} s")
+        proxy.heal()
+        goes_on(tiny)
+        assert daemon.terminate() == 0, daemon.log()
+    drain(tiny)
+    same_rows(tiny)
+
+
+@on_each_side
+@pytest.mark.parametrize("fault", [Fault.DELAY, Fault.DRIP])
+def test_a_slow_line(tiny: Pair, side: Side, fault: Fault) -> None:
+    """However slowly bytes arrive, a line on which they do is not taken for a dead one."""
+    with before(tiny, side) as (proxy, env), streaming(tiny, env) as daemon:
+        proxy.begin(fault)
+        for n in range(1, 4):
+            run_sql(tiny.source_dsn, INSERT, n * 1000, n * 1000 + 499)
+        wait_until(lambda: rows(tiny) == 1500)
+        assert CUT not in daemon.log()
+        assert daemon.log().count(STREAMING) == 1
+        assert daemon.terminate() == 0, daemon.log()
+    same_rows(tiny)
+
+
+@on_each_side
+def test_silent_from_the_start(tiny: Pair, side: Side) -> None:
+    """A server that takes connections and says nothing is given up, and tried again."""
+    with before(tiny, side) as (proxy, env):
+        proxy.begin(Fault.STALL)
+        with spawn_cdc(tiny, "run", env=env) as daemon:
+            daemon.wait_for_log("trying again", 30)
+            proxy.heal()
+            daemon.wait_for_log(STREAMING)
+            run_sql(tiny.source_dsn, INSERT, 1, 10)
+            wait_until(lambda: rows(tiny) == 10)
+            assert daemon.terminate() == 0, daemon.log()
+    same_rows(tiny)
+
+
+@on_each_side
+def test_silent_during_the_initial_copy(tiny: Pair, side: Side) -> None:
+    """A copy whose line falls silent is begun again, and ends equal."""
+    run_sql(
+        tiny.source_dsn,
+        "insert into credit.account select n, 0, repeat('x', 1000)"
+        " from generate_series(1, 20000) n",
+    )
+    with before(tiny, side) as (proxy, env), spawn_cdc(tiny, "run", env=env) as daemon:
+        proxy.begin(Fault.DELAY)
+        wait_until(lambda: bool(fetch(tiny.target_admin_dsn, COPIES)))
+        proxy.begin(Fault.STALL)
+        daemon.wait_for_log("trying again", 40)
+        proxy.heal()
+        daemon.wait_for_log(STREAMING)
+        assert daemon.terminate() == 0, daemon.log()
+    assert same_rows(tiny) == {"account": 20000}
+
+
+def test_a_commit_whose_answer_is_lost(tiny: Pair) -> None:
+    """The target commits and the answer is lost: the checkpoint tells, nothing is applied twice."""
+    with before(tiny, "target") as (proxy, env), streaming(tiny, env) as daemon:
+        for n in range(1, 4):
+            proxy.lost.clear()
+            proxy.begin(Fault.LOSE_COMMIT)
+            run_sql(tiny.source_dsn, INSERT, n * 10 + 1, n * 10 + 10)
+            assert proxy.lost.wait(20)
+            wait_until(lambda: rows(tiny) == n * 10)  # noqa: B023
+            run_sql(tiny.source_dsn, "update credit.account set balance = balance + 1")
+            wait_until(lambda: total(tiny.target_dsn) == total(tiny.source_dsn))
+        assert daemon.log().count(STREAMING) == 1
+        assert daemon.terminate() == 0, daemon.log()
+    same_rows(tiny)
+    assert fetch(tiny.target_dsn, "select transactions, changes from cdc.checkpoint") == [6, 90]
+
+
+def test_a_statement_that_takes_its_time(tiny: Pair) -> None:
+    """A target that works, or waits for a lock, is asked after and then waited for."""
+    with before(tiny, "target") as (_, env), streaming(tiny, env) as daemon:
+        with locked_for(tiny, 6):
+            run_sql(tiny.source_dsn, INSERT, 1, 10)
+        wait_until(lambda: rows(tiny) == 10)
+        assert CUT not in daemon.log()
+        assert daemon.terminate() == 0, daemon.log()
+
+
+@on_each_side
+def test_told_to_stop_while_a_server_is_silent(tiny: Pair, side: Side) -> None:
+    """A daemon that waits for a silent server ends in time all the same."""
+    with before(tiny, side) as (proxy, env), streaming(tiny, env) as daemon:
+        proxy.begin(Fault.STALL)
+        run_sql(tiny.source_dsn, INSERT, 1, 10)
+        time.sleep(1)
+        assert daemon.terminate(20) == 0, daemon.log()
+        proxy.heal()
+    drain(tiny)
+    assert same_rows(tiny) == {"account": 10}
+
+
+COPIES = (
+    "select pid from pg_stat_activity"
+    " where application_name = 'cdc snapshot' and datname = current_database()"
+    " and query ilike 'copy%'"
+)
+
+
+@contextmanager
+def before(pair: Pair, side: Side) -> Iterator[tuple[Proxy, dict[str, str]]]:
+    """Put a proxy before one side; the environment leads the daemon through it."""
+    dsns = {"source": pair.source_dsn, "target": pair.target_dsn}
+    with proxied(dsns[side], **HURRIED) as (proxy, dsn):
+        yield proxy, {f"CDC_{side.upper()}_DSN": dsn}
+
+
+@contextmanager
+def locked_for(pair: Pair, seconds: float) -> Iterator[None]:
+    """Keep writers out of the target's table while the block runs, and for some time after."""
+    with locked(pair.target_admin_dsn):
+        yield
+        time.sleep(seconds)
+
+
+def goes_on(pair: Pair) -> None:
+    """Wait until more changes arrive than there are."""
+    before = rows(pair)
+    wait_until(lambda: rows(pair) > before, 40)
+
+
+def total(dsn: str) -> list[object]:
+    """Sum up what updates have counted."""
+    return fetch(dsn, "select count(*), sum(balance) from credit.account")
