@@ -1,6 +1,6 @@
 """The daemon: from settings to a stream that goes on until it is told to stop.
 
-    initialize where there is no checkpoint ─► [ connect ─► check the position ─► pipeline ]*
+    initialize what is missing ─► [ connect ─► wait for the slot ─► check position ─► pipeline ]*
 
 Whatever `backoff` calls RETRY ends one turn of the loop and begins another after a delay; anything
 else ends the process. SIGTERM and SIGINT let the batch in hand finish, confirm it and return.
@@ -24,6 +24,7 @@ from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect
 from cdc.progress import Progress
 from cdc.settings import Settings
+from cdc.source.lease import wait_for_lease
 from cdc.source.row import row_reader
 from cdc.source.slot import emit_barrier
 from cdc.source.stream import ReplicationStream
@@ -146,6 +147,12 @@ class Daemon:
         async with await connect(dsn) as source:
             if self._until.current and self._limits.until is None:
                 self._limits.until = await emit_barrier(source)
+            await wait_for_lease(
+                source,
+                settings.source.slot,
+                patience_s=PATIENCE_S if self._until.asked else None,
+                superseded=self._target.require_unclaimed,
+            )
             stream = await ReplicationStream.connect(dsn)
             try:
                 await self._stream(source, stream)

@@ -5,6 +5,7 @@ psycopg has no API for streaming replication; its libpq wrapper is enough. Traps
 - Never wait through `AsyncConnection.wait`: a task cancelled inside it sends a CancelRequest, and
   the walsender ends ("canceling statement due to user request"). Cancelled inside `wait_async`, it
   stays usable, so that the last status update can still be sent.
+- Never without an interval: `wait_async` then polls, and costs a core.
 - Never `get_copy_data(0)`: it holds the GIL while it blocks.
 - An error at the end of the stream has its SQLSTATE in the result, not in what is raised.
 - Some changes are left out with a mere warning: by wal2json an UPDATE or DELETE of a table without
@@ -205,7 +206,7 @@ class ReplicationStream:
     async def finish(self) -> None:
         """End the stream in order, so that the last status update is surely taken in."""
         self._pgconn.put_copy_end()
-        await wait_async(self._drain(), self._pgconn.socket)
+        await wait_async(self._drain(), self._pgconn.socket, WAIT_S)
 
     def _drain(self) -> PQGen[None]:
         pgconn = self._pgconn

@@ -17,9 +17,11 @@ from cdc.backoff import described
 from cdc.changes.batch import Batch
 from cdc.changes.change import tables_of
 from cdc.changes.relations import QualifiedName
-from cdc.target.checkpoint import Checkpoint, claim
+from cdc.postgres.session import Connection, connect
+from cdc.target.checkpoint import Checkpoint, claim, require_epoch
 from cdc.target.replay import ReadRow
 from cdc.target.session import Session
+from cdc.target.sole import become_sole_writer
 from cdc.target.write import Writer
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,8 @@ class Target:
             return self.checkpoint
         session = await Session.open(self._dsn, self._slot, self._schemas)
         try:
+            await self._require_epoch(session.connection)
+            await become_sole_writer(session.connection, self._slot)
             epoch = None if self._checkpoint is None else self._checkpoint.epoch
             self._checkpoint = await claim(session.connection, self._slot, epoch)
             await session.load_held()
@@ -108,6 +112,16 @@ class Target:
         self._certain = True
         self._session = session
         return self._checkpoint
+
+    async def require_unclaimed(self) -> None:
+        """Raise Fenced if another daemon has claimed the checkpoint since we did."""
+        if self._checkpoint is not None:
+            async with await connect(self._dsn) as connection:
+                await self._require_epoch(connection)
+
+    async def _require_epoch(self, connection: Connection) -> None:
+        if self._checkpoint is not None:
+            await require_epoch(connection, self._slot, self._checkpoint.epoch)
 
     async def close(self) -> None:
         """End the session; what was not committed is gone, on the target as here."""

@@ -116,6 +116,13 @@ async def complete_snapshot(connection: Connection, slot: str, lsn: Lsn) -> None
         )
 
 
+async def require_epoch(connection: Connection, slot: str, epoch: int) -> None:
+    """Raise Fenced unless the checkpoint's epoch is the one that we hold; waits for nobody."""
+    checkpoint = await load_checkpoint(connection, slot)
+    if checkpoint is None or checkpoint.epoch != epoch:
+        raise fenced(slot)
+
+
 async def claim(connection: Connection, slot: str, epoch: int | None) -> Checkpoint:
     """Raise the checkpoint's epoch, so that no session before this one can write any more.
 
