@@ -20,8 +20,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 BLOCK = 1 << 16
 DELAY_S = 0.05
 
-# As psycopg sends it (the end of a Parse message), and as the server says that it is done.
+# As psycopg sends it (a Parse message: its type and length, no name, the statement), and as the
+# server says that it is done.
 COMMIT = b"commit\0"
+BEFORE_COMMIT = 6
 COMMITTED = b"COMMIT\0"
 
 T = TypeVar("T")
@@ -44,6 +46,8 @@ class Fault(Enum):
     """Everything arrives, a byte at a time."""
     LOSE_COMMIT = auto()
     """A COMMIT reaches the server; instead of its answer there comes a RST."""
+    HOLD_COMMIT = auto()
+    """A COMMIT is held back, and what follows it; what comes before has arrived."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +87,8 @@ class Proxy:
         self._thread.start()
         self.lost = threading.Event()
         """The answer to a COMMIT was lost."""
+        self.held = threading.Event()
+        """A COMMIT is held back."""
         self._listener = self._do(self._listen())
         self.port: int = self._listener.sockets[0].getsockname()[1]
         """Where it listens, at 127.0.0.1."""
@@ -158,6 +164,11 @@ class Proxy:
         while data := await reader.read(BLOCK):
             if self._fault is Fault.LOSE_COMMIT and COMMIT in data:
                 line.committing = True
+            if self._fault is Fault.HOLD_COMMIT and COMMIT in data:
+                at = data.index(COMMIT) - BEFORE_COMMIT
+                await self._forward(line, data[:at], server)
+                line.stalled, data = True, data[at:]
+                self.held.set()
             await self._forward(line, data, server)
 
     async def _answers(
