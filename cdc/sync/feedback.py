@@ -10,8 +10,11 @@ Each status update asks for an answer, so that a source that is there is never s
 
 import asyncio
 import contextlib
+import logging
+import math
 from time import monotonic
 
+from cdc.backoff import Verdict, described, judge
 from cdc.lsn import Lsn
 from cdc.progress import Progress
 from cdc.source.stream import ReplicationStream
@@ -27,6 +30,10 @@ CONFIRM_INTERVAL_S = 0.1
 # While nothing is published, other WAL is confirmed this often: an fsync here each time.
 IDLE_INTERVAL_S = 1.0
 
+COMPLAIN_INTERVAL_S = 60.0
+
+log = logging.getLogger(__name__)
+
 
 class Feedback:
     """The only writer to the stream."""
@@ -39,6 +46,7 @@ class Feedback:
         self._saving: asyncio.Future[None] | None = None
         self._wake = asyncio.Event()
         self._reply_now = False
+        self._complained = -math.inf
         self._last_status = self._pair_saved = monotonic()
 
     def wake(self) -> None:
@@ -83,12 +91,32 @@ class Feedback:
         if pair is not None and pair.checkpoint == applied:
             covered = pair.idle_confirmed
         if covered < idle and (now or monotonic() - self._pair_saved > IDLE_INTERVAL_S):
+            self._pair_saved = monotonic()
             pair = IdlePair(applied, idle)
-            # A save that is cut off goes on in its thread: the next one waits for its end.
-            if self._saving is not None:
-                await self._saving
-            self._saving = asyncio.ensure_future(asyncio.to_thread(self._idle_file.save, pair))
-            await asyncio.shield(self._saving)
-            self._idle_pair, self._pair_saved = pair, monotonic()
-            return idle
+            if await self._save(pair):
+                self._idle_pair = pair
+                return idle
         return covered
+
+    async def _save(self, pair: IdlePair) -> bool:
+        """Put a pair on disk; False, and a word about it now and then, while there is no room.
+
+        Changes go on meanwhile: all that it costs is WAL, which the source keeps.
+        """
+        # A save that is cut off goes on in its thread: the next one waits for its end.
+        if self._saving is not None:
+            await asyncio.wait([self._saving])
+        self._saving = asyncio.ensure_future(asyncio.to_thread(self._idle_file.save, pair))
+        try:
+            await asyncio.shield(self._saving)
+        except OSError as ex:
+            if judge(ex) is not Verdict.RETRY:
+                raise
+            if monotonic() - self._complained > COMPLAIN_INTERVAL_S:
+                self._complained = monotonic()
+                log.warning(
+                    "the state directory cannot be written to: WAL of others is not confirmed",
+                    extra={"error": described(ex), "hint": "make room on the disk of state.dir"},
+                )
+            return False
+        return True

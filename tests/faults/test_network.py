@@ -143,6 +143,21 @@ def test_a_statement_that_takes_its_time(tiny: Pair) -> None:
         assert daemon.terminate() == 0, daemon.log()
 
 
+def test_our_own_walsender_left_behind(tiny: Pair) -> None:
+    """A stream cut where the source does not notice is taken up again at once: the slot is ours."""
+    with before(tiny, "source") as (proxy, env), streaming(tiny, env) as daemon:
+        (holder,) = fetch(tiny.source_dsn, HOLDER, tiny.slot)
+        proxy.begin(Fault.STALL_OLD)
+        wait_until(lambda: daemon.log().count(STREAMING) == 2, 14)
+        assert "standing by" not in daemon.log()
+        assert fetch(tiny.source_dsn, HOLDER, tiny.slot) != [holder]
+        run_sql(tiny.source_dsn, INSERT, 1, 10)
+        wait_until(lambda: rows(tiny) == 10)
+        assert daemon.terminate() == 0, daemon.log()
+        proxy.heal()
+    same_rows(tiny)
+
+
 @on_each_side
 def test_told_to_stop_while_a_server_is_silent(tiny: Pair, side: Side) -> None:
     """A daemon that waits for a silent server ends in time all the same."""
@@ -156,6 +171,7 @@ def test_told_to_stop_while_a_server_is_silent(tiny: Pair, side: Side) -> None:
     assert same_rows(tiny) == {"account": 10}
 
 
+HOLDER = "select active_pid from pg_replication_slots where slot_name = %s"
 COPIES = (
     "select pid from pg_stat_activity"
     " where application_name = 'cdc snapshot' and datname = current_database()"
