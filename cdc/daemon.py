@@ -9,6 +9,7 @@ else ends the process. SIGTERM and SIGINT let the batch in hand finish, confirm 
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 from dataclasses import dataclass
 from time import monotonic
@@ -24,7 +25,7 @@ from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect
 from cdc.progress import Progress
 from cdc.settings import Settings
-from cdc.source.lease import wait_for_lease
+from cdc.source.lease import has_standby, wait_for_lease
 from cdc.source.row import row_reader
 from cdc.source.slot import emit_barrier
 from cdc.source.stream import ReplicationStream
@@ -43,6 +44,9 @@ log = logging.getLogger(__name__)
 
 # How often the list of published tables is compared with the tables that there are.
 ADOPT_INTERVAL_S = 30.0
+
+# How often the source is asked whether another daemon stands by.
+STANDBY_INTERVAL_S = 2.0
 
 PROGRESS_INTERVAL_S = 60.0
 
@@ -189,7 +193,7 @@ class Daemon:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [
-                    tasks.create_task(self._adopt(source)),
+                    tasks.create_task(self._look_around(source, self._pipeline)),
                     tasks.create_task(_log_progress(progress)),
                 ]
                 await self._pipeline.run(status_interval_s=interval_s)
@@ -198,15 +202,24 @@ class Daemon:
         except BaseExceptionGroup as group:
             raise first_error(group) from group
 
+    async def _look_around(self, source: Connection, pipeline: Pipeline) -> None:
+        """Ask the source now and then, one thing after the other: its session is one."""
+        adopted = -math.inf
+        while True:
+            present = await has_standby(source, self._settings.source.slot)
+            pipeline.heed_standby(present=present)
+            if monotonic() - adopted > ADOPT_INTERVAL_S:
+                await self._adopt(source)
+                adopted = monotonic()
+            await asyncio.sleep(STANDBY_INTERVAL_S)
+
     async def _adopt(self, source: Connection) -> None:
         """Keep a publication that is a list of tables complete."""
-        while True:
-            try:
-                await adopt_missing_tables(source, self._settings)
-            except (psycopg.errors.LockNotAvailable, psycopg.errors.ForeignKeyViolation) as ex:
-                # Somebody writes to it, or it refers to rows that are still in the stream.
-                log.info("adopting a new table later", extra={"reason": type(ex).__name__})
-            await asyncio.sleep(ADOPT_INTERVAL_S)
+        try:
+            await adopt_missing_tables(source, self._settings)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.ForeignKeyViolation) as ex:
+            # Somebody writes to it, or it refers to rows that are still in the stream.
+            log.info("adopting a new table later", extra={"reason": type(ex).__name__})
 
 
 async def prepare(settings: Settings, *, snapshot: bool, report: Report) -> None:

@@ -47,6 +47,8 @@ class Feedback:
         self._wake = asyncio.Event()
         self._reply_now = False
         self._complained = -math.inf
+        self.alone = True
+        """No other daemon stands by: what is noted in our state directory is all that counts."""
         self._last_status = self._pair_saved = monotonic()
 
     def wake(self) -> None:
@@ -90,7 +92,11 @@ class Feedback:
         covered = applied
         if pair is not None and pair.checkpoint == applied:
             covered = pair.idle_confirmed
-        if covered < idle and (now or monotonic() - self._pair_saved > IDLE_INTERVAL_S):
+        if (
+            covered < idle
+            and self.alone
+            and (now or monotonic() - self._pair_saved > IDLE_INTERVAL_S)
+        ):
             self._pair_saved = monotonic()
             pair = IdlePair(applied, idle)
             if await self._save(pair):

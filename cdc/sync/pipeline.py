@@ -11,6 +11,10 @@ waits. That never stops `feedback`: a walsender that hears nothing ends the stre
 The pipeline ends when it is told to (`stop`), when all up to an LSN is on the target (`until`), or
 with the first exception of a task. What happens to the target is mended by the applier; whatever
 happens to the source ends the pipeline, and `daemon` begins another.
+
+While another daemon stands by, the checkpoint on the target has to say all that there is to know:
+what this one notes of idle times in its state directory, the other cannot see, and would halt. So
+then nothing is confirmed beyond the checkpoint; to let WAL of others go, the checkpoint is moved.
 """
 
 import asyncio
@@ -18,13 +22,13 @@ import contextlib
 import logging
 from dataclasses import dataclass
 
-from cdc.changes.batch import BatchBuilder
+from cdc.changes.batch import Batch, BatchBuilder, TransactionEnd
 from cdc.changes.policy import Policy
 from cdc.changes.relations import QualifiedName, RelationCache
 from cdc.lsn import Lsn
 from cdc.progress import Progress
 from cdc.settings import Settings, parse_table_name
-from cdc.source.stream import ReplicationStream
+from cdc.source.stream import ReplicationStream, clock_us
 from cdc.sync.applier import Applier
 from cdc.sync.decoding import Decoding
 from cdc.sync.feedback import Feedback
@@ -40,6 +44,9 @@ log = logging.getLogger(__name__)
 # A batch in hand may take this long to finish once we are told to stop.
 STOP_S = 7.0
 FINISH_S = 2.0
+
+# With a standby, so much WAL of others moves the checkpoint: a segment, less retains nothing.
+MARK_BYTES = 16 << 20
 
 
 @dataclass(slots=True)
@@ -97,6 +104,18 @@ class Pipeline:
     def stop(self) -> None:
         """End after the batch in hand."""
         self._stopping.set()
+
+    def heed_standby(self, *, present: bool) -> None:
+        """Take note of whether another daemon stands by; move the checkpoint for it if need be."""
+        if present and self._feedback.alone:
+            log.info("another daemon stands by: the checkpoint is moved over idle times")
+        self._feedback.alone = not present
+        progress = self._progress
+        beyond = max(progress.confirmed, progress.received - MARK_BYTES) > progress.applied
+        if present and beyond and not progress.pending and self._applier.free:
+            end = TransactionEnd(0, progress.received, clock_us())
+            self._applier.put_nowait(Batch(transactions=[end]))
+            self._note_pending()
 
     async def run(self, *, status_interval_s: float) -> None:
         """Stream until the end; an exception of a task comes out as it is."""

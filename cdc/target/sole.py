@@ -14,6 +14,7 @@ import logging
 from time import monotonic
 
 from cdc.errors import Unavailable
+from cdc.postgres.advisory import holders, try_lock
 from cdc.postgres.session import Connection
 
 log = logging.getLogger(__name__)
@@ -23,27 +24,16 @@ POLL_S = 0.1
 # A backend ends at its next check for interrupts.
 PATIENCE_S = 10.0
 
-_KEY = "hashtextextended('cdc writer ' || %(slot)s, 0)"
-
-_LOCK = f"select pg_try_advisory_lock({_KEY})"
-
-_END = f"""
-select l.pid, pg_terminate_backend(l.pid)
-  from pg_locks l
- where l.locktype = 'advisory' and l.objsubid = 1 and l.granted and l.pid <> pg_backend_pid()
-   and l.database = (select oid from pg_database where datname = current_database())
-   and (l.classid::int8 << 32 | l.objid::int8) = {_KEY}
-"""
-
 
 async def become_sole_writer(connection: Connection, slot: str) -> None:
     """End the session that wrote before, if there is one. Raises Unavailable if it stays."""
-    since, told = monotonic(), False
-    while not await _locked(connection, slot):
-        ended = await (await connection.execute(_END, {"slot": slot})).fetchall()
-        if ended and not told:
-            log.warning("ending the session that wrote before", extra={"pid": ended[0][0]})
+    since, name, told = monotonic(), f"cdc writer {slot}", False
+    while not await try_lock(connection, name):
+        for pid in await holders(connection, name):
+            if not told:
+                log.warning("ending the session that wrote before", extra={"pid": pid})
             told = True
+            await connection.execute("select pg_terminate_backend(%s)", (pid,))
         if monotonic() - since > PATIENCE_S:
             raise Unavailable(
                 f"a session that wrote for slot {slot} before does not end",
@@ -51,8 +41,3 @@ async def become_sole_writer(connection: Connection, slot: str) -> None:
                 " target names it",
             )
         await asyncio.sleep(POLL_S)
-
-
-async def _locked(connection: Connection, slot: str) -> bool:
-    row = await (await connection.execute(_LOCK, {"slot": slot})).fetchone()
-    return row is not None and bool(row[0])
