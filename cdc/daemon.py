@@ -9,7 +9,6 @@ else ends the process. SIGTERM and SIGINT let the batch in hand finish, confirm 
 import asyncio
 import contextlib
 import logging
-import math
 import signal
 from dataclasses import dataclass
 from time import monotonic
@@ -20,30 +19,34 @@ from cdc.assure.preflight import preflight
 from cdc.assure.preflight.facts import Intent
 from cdc.assure.preflight.findings import Severity
 from cdc.backoff import Verdict, delays, described, judge
+from cdc.changes.copies import Copies
 from cdc.errors import CdcError, CheckFailed
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect
 from cdc.progress import Progress
 from cdc.settings import Settings
+from cdc.source.copied import load_copied_tables
 from cdc.source.lease import has_standby, wait_for_lease
 from cdc.source.row import row_reader
 from cdc.source.slot import emit_barrier
 from cdc.source.stream import ReplicationStream
 from cdc.sync.adopt import adopt_missing_tables
+from cdc.sync.copier import Copier, Report
 from cdc.sync.decoding import Decoding
-from cdc.sync.feedback import STATUS_INTERVAL_S
+from cdc.sync.feedback import status_interval
+from cdc.sync.hold import Hold
 from cdc.sync.initialize import initialize
 from cdc.sync.pipeline import Limits, Pipeline
 from cdc.sync.position import IdleFile
-from cdc.sync.snapshot import Report
 from cdc.sync.start import identify, start_stream
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
+from cdc.target.copies import load_copies, mirror
 
 log = logging.getLogger(__name__)
 
-# How often the list of published tables is compared with the tables that there are.
-ADOPT_INTERVAL_S = 30.0
+# How often the published tables are compared with those that are copied.
+LOOK_INTERVAL_S = 30.0
 
 # How often the source is asked whether another daemon stands by.
 STANDBY_INTERVAL_S = 2.0
@@ -61,11 +64,13 @@ class Until:
     current: bool = False
     """All that is committed on the source when it starts."""
     lsn: Lsn | None = None
+    copied: bool = False
+    """When all tables are copied."""
 
     @property
     def asked(self) -> bool:
         """There is an end."""
-        return self.current or self.lsn is not None
+        return self.current or self.lsn is not None or self.copied
 
 
 class Daemon:
@@ -85,7 +90,8 @@ class Daemon:
             quarantine=settings.apply.on_error == "quarantine",
             read_row=row_reader(settings.source.require_dsn()),
         )
-        self._limits = Limits(until.lsn, PATIENCE_S if until.asked else None)
+        self._limits = Limits(until.lsn, PATIENCE_S if until.asked else None, until.copied)
+        self._copies: Copies | None = None
         self._ready = False
         self._streamed = False
 
@@ -145,30 +151,33 @@ class Daemon:
         """One turn: from connecting to the source to the end of its stream."""
         settings = self._settings
         if not self._ready:
-            await prepare(settings, snapshot=True, report=self._report)
+            await prepare(settings, snapshot=True)
             self._ready = True
+            self._copies = await self._load_copies()
+        if self._until.copied and self._copies is not None and not self._copies.pending:
+            return
         dsn = settings.source.require_dsn()
         async with await connect(dsn) as source:
             if self._until.current and self._limits.until is None:
                 self._limits.until = await emit_barrier(source)
-            await wait_for_lease(
+            if await wait_for_lease(
                 source,
                 settings.source.slot,
                 patience_s=PATIENCE_S if self._until.asked else None,
                 superseded=self._target.require_unclaimed,
-            )
+            ):
+                # Who had it may have begun or finished some.
+                self._copies = await self._load_copies()
             stream = await ReplicationStream.connect(dsn)
             try:
                 await self._stream(source, stream)
             finally:
                 await stream.close()
-            if self._until.asked and not self._stopping.is_set():
-                await adopt_missing_tables(source, settings)
 
     async def _stream(self, source: Connection, stream: ReplicationStream) -> None:
         idle_file = IdleFile(self._settings.state_dir, identify(stream, self._settings))
         idle_file.require_writable()
-        interval_s = await _status_interval(stream)
+        interval_s = await status_interval(stream)
         progress = await start_stream(stream, source, self._target, idle_file, self._settings)
         self._streamed = True
         log.info(
@@ -179,21 +188,29 @@ class Daemon:
                 "server": stream.system.system_identifier,
             },
         )
+        assert self._copies is not None
+        hold = Hold()
+        copier = Copier(self._settings, self._target, self._copies, hold, self._report)
+        await self._look_for_tables(source, copier)
         self._pipeline = Pipeline(
             stream,
             Decoding(self._settings.source.plugin, source),
             self._target,
             progress,
             idle_file,
+            copies=self._copies,
+            hold=hold,
             settings=self._settings,
             limits=self._limits,
+            asked=copier.ask,
         )
         if self._stopping.is_set():
             self._pipeline.stop()
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [
-                    tasks.create_task(self._look_around(source, self._pipeline)),
+                    tasks.create_task(copier.run()),
+                    tasks.create_task(self._keep_looking(source, copier)),
                     tasks.create_task(_log_progress(progress)),
                 ]
                 await self._pipeline.run(status_interval_s=interval_s)
@@ -202,27 +219,43 @@ class Daemon:
         except BaseExceptionGroup as group:
             raise first_error(group) from group
 
-    async def _look_around(self, source: Connection, pipeline: Pipeline) -> None:
-        """Ask the source now and then, one thing after the other: its session is one."""
-        adopted = -math.inf
+    async def _load_copies(self) -> Copies:
+        """Ask the target once for the copies under way; from then on this process knows."""
+        async with await connect(self._settings.target.require_dsn()) as target:
+            return mirror(await load_copies(target, self._settings.source.slot))
+
+    async def _keep_looking(self, source: Connection, copier: Copier) -> None:
+        """Look now and then, one thing after the other, for who stands by, and for new tables.
+
+        Who writes to none of those sends no sign of them.
+        """
+        assert self._pipeline is not None
+        looked = monotonic()
         while True:
             present = await has_standby(source, self._settings.source.slot)
-            pipeline.heed_standby(present=present)
-            if monotonic() - adopted > ADOPT_INTERVAL_S:
-                await self._adopt(source)
-                adopted = monotonic()
+            self._pipeline.standby.heed(present=present)
             await asyncio.sleep(STANDBY_INTERVAL_S)
+            if monotonic() - looked > LOOK_INTERVAL_S:
+                looked = monotonic()
+                try:
+                    await self._look_for_tables(source, copier)
+                except psycopg.errors.LockNotAvailable:
+                    log.info("a new table is locked: publishing it later")
 
-    async def _adopt(self, source: Connection) -> None:
-        """Keep a publication that is a list of tables complete."""
-        try:
-            await adopt_missing_tables(source, self._settings)
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.ForeignKeyViolation) as ex:
-            # Somebody writes to it, or it refers to rows that are still in the stream.
-            log.info("adopting a new table later", extra={"reason": type(ex).__name__})
+    async def _look_for_tables(self, source: Connection, copier: Copier) -> None:
+        """Publish and copy tables that nobody has heard of."""
+        assert self._copies is not None
+        await adopt_missing_tables(source, self._settings)
+        copied = await load_copied_tables(source, self._settings.source)
+        tables = [] if copied is None else copied.tables
+        new = [t.qualified_name for t in tables if not self._copies.knows(t.qualified_name)]
+        for name in new:
+            self._copies.request(name)
+        if new or self._copies.postponed:
+            copier.ask()
 
 
-async def prepare(settings: Settings, *, snapshot: bool, report: Report) -> None:
+async def prepare(settings: Settings, *, snapshot: bool) -> None:
     """Check both sides, then initialize what is missing; raise CheckFailed with all findings."""
     intent = Intent.COPY if snapshot else Intent.TAKE_OVER
     findings = await preflight(settings, intent=intent)
@@ -232,7 +265,7 @@ async def prepare(settings: Settings, *, snapshot: bool, report: Report) -> None
             "; ".join(f"{finding.subject}: {finding.problem}" for finding in breaking),
             hint=breaking[0].mend if len(breaking) == 1 else "`cdc check` shows how to mend each",
         )
-    await initialize(settings, snapshot=snapshot, report=report)
+    await initialize(settings, snapshot=snapshot)
 
 
 async def run(settings: Settings, until: Until, report: Report) -> None:
@@ -261,9 +294,3 @@ async def _log_progress(progress: Progress) -> None:
                 "repairs": progress.repairs,
             },
         )
-
-
-async def _status_interval(stream: ReplicationStream) -> float:
-    """Return how often source and daemon hear from each other: thrice in the patience of both."""
-    patience = [await stream.sender_timeout_s(), stream.patience_s]
-    return min([STATUS_INTERVAL_S, *(each / 3 for each in patience if each)])

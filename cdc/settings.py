@@ -83,9 +83,14 @@ class ApplySettings(_Section):
 
 
 class SnapshotSettings(_Section):
-    """The initial copy."""
+    """Copies of tables."""
 
-    workers: int = Field(4, ge=1, le=32, description="tables copied at once")
+    workers: int = Field(4, ge=1, le=32, description="chunks copied at once")
+    chunk_bytes: int = Field(
+        32 << 20,
+        ge=1 << 13,
+        description="bytes of a table in one chunk, about; the stream stands still for it",
+    )
 
 
 class TableSettings(_Section):

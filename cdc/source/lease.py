@@ -30,9 +30,10 @@ async def wait_for_lease(
     *,
     patience_s: float | None,
     superseded: Callable[[], Awaitable[None]],
-) -> None:
-    """Return when nobody streams from the slot; raise SlotBusy once patience is at an end.
+) -> bool:
+    """Wait until nobody streams from the slot; return True if a rival did meanwhile.
 
+    Raises SlotBusy once patience is at an end.
     `superseded` is called once if a rival has it: for one who led before, to find out about that.
     """
     since, told, shared = monotonic(), None, False
@@ -54,6 +55,7 @@ async def wait_for_lease(
         await asyncio.sleep(POLL_S / 10 if ours else POLL_S)
     if shared:
         await unshare(source, _standby(name))
+    return shared
 
 
 async def has_standby(source: Connection, name: str) -> bool:

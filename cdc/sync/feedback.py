@@ -126,3 +126,9 @@ class Feedback:
                 )
             return False
         return True
+
+
+async def status_interval(stream: ReplicationStream) -> float:
+    """Return how often source and daemon hear from each other: thrice in the patience of both."""
+    patience = [await stream.sender_timeout_s(), stream.patience_s]
+    return min([STATUS_INTERVAL_S, *(each / 3 for each in patience if each)])

@@ -4,6 +4,8 @@
     apply      one batch at a time, each one transaction with its checkpoint    (`applier`)
     feedback   tells the source how far we are                                  (`feedback`)
 
+Where a table is to be copied, the stream stands still at the LSN of the copy's snapshot (`hold`).
+
 A batch is handed over when the applier is free (so an idle pipeline is as fast as one row is), else
 it grows, up to the limits; then `receive` waits, the server's send buffer fills, and the source
 waits. That never stops `feedback`: a walsender that hears nothing ends the stream.
@@ -11,31 +13,32 @@ waits. That never stops `feedback`: a walsender that hears nothing ends the stre
 The pipeline ends when it is told to (`stop`), when all up to an LSN is on the target (`until`), or
 with the first exception of a task. What happens to the target is mended by the applier; whatever
 happens to the source ends the pipeline, and `daemon` begins another.
-
-While another daemon stands by, the checkpoint on the target has to say all that there is to know:
-what this one notes of idle times in its state directory, the other cannot see, and would halt. So
-then nothing is confirmed beyond the checkpoint; to let WAL of others go, the checkpoint is moved.
 """
 
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from cdc.changes.batch import Batch, BatchBuilder, TransactionEnd
-from cdc.changes.policy import Policy
-from cdc.changes.relations import QualifiedName, RelationCache
+from cdc.changes.batch import BatchBuilder
+from cdc.changes.copies import Copies
+from cdc.changes.relations import RelationCache
 from cdc.lsn import Lsn
 from cdc.progress import Progress
-from cdc.settings import Settings, parse_table_name
-from cdc.source.stream import ReplicationStream, clock_us
+from cdc.settings import Settings
+from cdc.source.slot import RESYNC
+from cdc.source.stream import ReplicationStream
 from cdc.sync.applier import Applier
 from cdc.sync.decoding import Decoding
 from cdc.sync.feedback import Feedback
+from cdc.sync.hold import Hold
+from cdc.sync.policies import policies
 from cdc.sync.position import IdleFile
+from cdc.sync.standby import Standby
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
-from cdc.wire.messages import Begin, Commit, Message, Relation
+from cdc.wire.messages import Begin, Commit, LogicalMessage, Message, Relation
 from cdc.wire.replication import PrimaryKeepalive, decode_frame
 from cdc.wire.wal2json import ShapeUnknown
 
@@ -45,9 +48,6 @@ log = logging.getLogger(__name__)
 STOP_S = 7.0
 FINISH_S = 2.0
 
-# With a standby, so much WAL of others moves the checkpoint: a segment, less retains nothing.
-MARK_BYTES = 16 << 20
-
 
 @dataclass(slots=True)
 class Limits:
@@ -56,14 +56,21 @@ class Limits:
     until: Lsn | None = None
     patience_s: float | None = None
     """None: as long as it takes."""
+    copied: bool = False
+    """End when all tables are copied."""
+
+    @property
+    def asked(self) -> bool:
+        """There is an end."""
+        return self.until is not None or self.copied
 
 
-def policies(settings: Settings) -> dict[QualifiedName, Policy]:
-    """Return what the settings say of single tables, by name."""
-    return {
-        parse_table_name(name): Policy(table.deletes, table.truncate, table.deleted_at)
-        for name, table in settings.tables.items()
-    }
+class _StandStill(Exception):
+    """A transaction is to wait for the copy of a table."""
+
+    def __init__(self, begin: Begin) -> None:
+        super().__init__()
+        self.begin = begin
 
 
 class Pipeline:
@@ -77,17 +84,25 @@ class Pipeline:
         progress: Progress,
         idle_file: IdleFile,
         *,
+        copies: Copies,
+        hold: Hold,
         settings: Settings,
         limits: Limits,
+        asked: Callable[[], None],
     ) -> None:
+        """`asked` is called when the stream holds the wish that a table be copied."""
+        self._asked = asked
         self._stream = stream
         self._decoding = decoding
         self._progress = progress
-        self._until = limits.until
+        self._copies = copies
+        self._hold = hold
+        self._target = target
+        self._limits = limits
         self._max_rows = settings.apply.max_rows
         self._max_bytes = settings.apply.max_bytes
-        relations = RelationCache(target.primary_keys, policies(settings))
-        self._builder = BatchBuilder(relations)
+        self._relations = RelationCache(target.primary_keys, policies(settings), copies)
+        self._builder = BatchBuilder(self._relations)
         self._feedback = Feedback(stream, progress, idle_file)
         self._applier = Applier(
             target,
@@ -96,26 +111,17 @@ class Pipeline:
             patience_s=limits.patience_s,
             applied=self._after_apply,
         )
+        self.standby = Standby(progress, self._feedback, self._applier, hold)
+        """To be told whether another daemon stands by."""
         self._skipping = False
         self._hand_over_at_commit = False
         self._handing_over = False
+        self._free = asyncio.Event()
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
         """End after the batch in hand."""
         self._stopping.set()
-
-    def heed_standby(self, *, present: bool) -> None:
-        """Take note of whether another daemon stands by; move the checkpoint for it if need be."""
-        if present and self._feedback.alone:
-            log.info("another daemon stands by: the checkpoint is moved over idle times")
-        self._feedback.alone = not present
-        progress = self._progress
-        beyond = max(progress.confirmed, progress.received - MARK_BYTES) > progress.applied
-        if present and beyond and not progress.pending and self._applier.free:
-            end = TransactionEnd(0, progress.received, clock_us())
-            self._applier.put_nowait(Batch(transactions=[end]))
-            self._note_pending()
 
     async def run(self, *, status_interval_s: float) -> None:
         """Stream until the end; an exception of a task comes out as it is."""
@@ -167,8 +173,11 @@ class Pipeline:
                     full = self._receive_frame(frames)
                 except ShapeUnknown as unknown:
                     full = await self._receive_again(unknown)
+                except _StandStill as held:
+                    full = await self._receive_behind_hold(held.begin)
                 if full:
                     await self._hand_over()
+            await self._stand_at_end()
             if self._applier.free and self._builder.has_work:
                 if self._builder.in_transaction:
                     self._hand_over_at_commit = True
@@ -200,6 +209,38 @@ class Pipeline:
         await self._decoding.learn(unknown)
         return self._receive_payload(unknown.payload, len(unknown.payload))
 
+    async def _receive_behind_hold(self, begin: Begin) -> bool:
+        """Take in a Begin when the hold lets it through."""
+        while not self._hold.lets_through(begin.final_lsn):
+            await self._stand_still()
+        return self._receive_message(begin, 0)
+
+    async def _stand_at_end(self) -> None:
+        """Stand still where the source has nothing more before the hold's bound."""
+        while (
+            self._hold.bound is not None
+            and self._progress.received >= self._hold.bound
+            and not self._builder.in_transaction
+            and not self._skipping
+        ):
+            await self._stand_still()
+
+    async def _stand_still(self) -> None:
+        """Let the target come to the hold's bound, and wait until that is moved."""
+        bound, exact = self._hold.bound, self._hold.exact
+        if self._builder.has_work:
+            await self._hand_over()
+        while not self._applier.free:
+            self._free.clear()
+            await self._free.wait()
+        if exact and bound is not None:
+            # Else transactions that were skipped, since a chunk would show them, came again behind.
+            await self._target.move(bound)
+            self._progress.apply(max(bound, self._progress.applied))
+        if (bound, exact) == (self._hold.bound, self._hold.exact):
+            await self._hold.stand()
+        self._relations.refresh()
+
     def _receive_message(self, message: Message, size: int) -> bool:
         """Take in one message; return True if the batch is to be handed over after it."""
         if self._is_known(message):
@@ -213,6 +254,8 @@ class Pipeline:
                 return True
         elif isinstance(message, Begin):
             self._progress.pending = True
+        elif isinstance(message, LogicalMessage) and message.content == RESYNC:
+            self._asked()
         full = builder.size >= self._max_bytes or builder.changes >= self._max_rows
         return full and builder.changes > 0
 
@@ -225,6 +268,8 @@ class Pipeline:
     def _is_known(self, message: Message) -> bool:
         """Tell whether a message belongs to a transaction that the target holds already."""
         if isinstance(message, Begin):
+            if not self._hold.lets_through(message.final_lsn):
+                raise _StandStill(message)
             self._skipping = message.final_lsn < self._progress.applied
         # The shape of a relation is sent once, and holds for what comes after.
         known = self._skipping and not isinstance(message, Relation)
@@ -233,11 +278,10 @@ class Pipeline:
         return known
 
     def _reached(self) -> bool:
-        return (
-            self._until is not None
-            and self._progress.received >= self._until
-            and not self._builder.in_transaction
-        )
+        if not self._limits.asked or self._builder.in_transaction:
+            return False
+        until = self._limits.until
+        return not self._copies.pending and (until is None or self._progress.received >= until)
 
     async def _hand_over(self) -> None:
         self._hand_over_at_commit = False
@@ -247,6 +291,8 @@ class Pipeline:
         self._handing_over = False
 
     def _after_apply(self) -> None:
+        if self._applier.free:
+            self._free.set()
         # What was gathered meanwhile need not wait for the next frame, which may not come.
         if self._applier.free and self._builder.has_work and not self._builder.in_transaction:
             self._applier.put_nowait(self._builder.take())

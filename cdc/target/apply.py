@@ -17,8 +17,9 @@ from cdc.backoff import described
 from cdc.changes.batch import Batch
 from cdc.changes.change import tables_of
 from cdc.changes.relations import QualifiedName
-from cdc.postgres.session import Connection, connect
-from cdc.target.checkpoint import Checkpoint, claim, require_epoch
+from cdc.lsn import Lsn
+from cdc.postgres.session import connect
+from cdc.target.checkpoint import Checkpoint, claim, require_our_claim
 from cdc.target.replay import ReadRow
 from cdc.target.session import Session
 from cdc.target.sole import become_sole_writer
@@ -96,10 +97,11 @@ class Target:
             return self.checkpoint
         session = await Session.open(self._dsn, self._slot, self._schemas)
         try:
-            await self._require_epoch(session.connection)
-            await become_sole_writer(session.connection, self._slot)
-            epoch = None if self._checkpoint is None else self._checkpoint.epoch
-            self._checkpoint = await claim(session.connection, self._slot, epoch)
+            first = self._checkpoint is None
+            if not first:
+                await require_our_claim(session.connection, self._slot)
+            await become_sole_writer(session.connection, self._slot, first=first)
+            self._checkpoint = await claim(session.connection, self._slot, first=first)
             await session.load_held()
             await session.prepare(self._written)
         except BaseException:
@@ -117,11 +119,7 @@ class Target:
         """Raise Fenced if another daemon has claimed the checkpoint since we did."""
         if self._checkpoint is not None:
             async with await connect(self._dsn) as connection:
-                await self._require_epoch(connection)
-
-    async def _require_epoch(self, connection: Connection) -> None:
-        if self._checkpoint is not None:
-            await require_epoch(connection, self._slot, self._checkpoint.epoch)
+                await require_our_claim(connection, self._slot)
 
     async def close(self) -> None:
         """End the session; what was not committed is gone, on the target as here."""
@@ -159,3 +157,13 @@ class Target:
             self.repairs += writer.repairs - repairs
         self._certain = True
         return replayed
+
+    async def move(self, lsn: Lsn) -> None:
+        """Move the checkpoint: nothing before `lsn` is missing on the target."""
+        at = (await self.open()).lsn
+        assert at is not None
+        assert self._writer is not None
+        if lsn > at:
+            self._certain = False
+            self._checkpoint = await self._writer.move(lsn)
+            self._certain = True

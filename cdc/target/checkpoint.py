@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 
 from cdc.errors import Fenced
 from cdc.lsn import Lsn, format_lsn, parse_lsn
-from cdc.postgres.session import Connection
+from cdc.postgres.session import INSTANCE, Connection
 from cdc.sqlfiles import read_sql
 from cdc.target.statements import Execute
 
@@ -33,12 +33,19 @@ class Checkpoint:
 
     identity: SlotIdentity
     lsn: Lsn | None
-    """None until the initial snapshot is complete."""
+    """None until its slot is there."""
     epoch: int
     transactions: int
     changes: int
     age_s: float
     """Seconds since it last moved, by the target's clock."""
+    ours: bool = False
+    """The epoch is of a claim by this process."""
+
+    @property
+    def lsn_text(self) -> str | None:
+        """Its LSN as PostgreSQL writes it."""
+        return None if self.lsn is None else format_lsn(self.lsn)
 
 
 @dataclass(slots=True)
@@ -52,11 +59,13 @@ class _Row:
     transactions: int
     changes: int
     age_s: float
+    claimed_by: str | None
 
 
 _COLUMNS = (
     "slot, system_identifier, timeline, database, lsn::text, epoch, transactions, changes,"
-    " extract(epoch from clock_timestamp() - updated_at)::float8 as age_s"
+    " extract(epoch from clock_timestamp() - updated_at)::float8 as age_s,"
+    " to_jsonb(checkpoint) ->> 'claimed_by' as claimed_by"
 )
 
 
@@ -65,12 +74,17 @@ async def add_bookkeeping(connection: Connection) -> None:
     await connection.execute(read_sql("target/001_add_bookkeeping.sql"))
 
 
-async def bring_up_to_date(connection: Connection) -> None:
-    """Add what an older version of this program has not created; writes nothing else."""
-    cursor = await connection.execute("select to_regproc('cdc.require_unchanged') is null")
+async def bring_up_to_date(connection: Connection) -> bool:
+    """Add what an older version of this program has not created; return whether it lacked some."""
+    cursor = await connection.execute(
+        "select not exists (select from pg_attribute"
+        " where attrelid = to_regclass('cdc.checkpoint') and attname = 'claimed_by')"
+    )
     row = await cursor.fetchone()
-    if row is not None and row[0]:
+    older = row is not None and bool(row[0])
+    if older:
         await add_bookkeeping(connection)
+    return older
 
 
 async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | None:
@@ -84,8 +98,8 @@ async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | Non
     return None if row is None else _checkpoint(row)
 
 
-async def begin_snapshot(connection: Connection, identity: SlotIdentity) -> None:
-    """Note that a slot of ours is about to be copied from; its LSN comes when the copy is whole."""
+async def begin_slot(connection: Connection, identity: SlotIdentity) -> None:
+    """Note that a slot of ours is about to be made; its LSN comes when it is there."""
     await connection.execute(
         "insert into cdc.checkpoint (slot, system_identifier, timeline, database)"
         " values (%s, %s, %s, %s) on conflict (slot) do update"
@@ -96,44 +110,37 @@ async def begin_snapshot(connection: Connection, identity: SlotIdentity) -> None
     )
 
 
-async def complete_snapshot(connection: Connection, slot: str, lsn: Lsn) -> None:
-    """Set the checkpoint to the slot's consistent point: the stream may go on from there.
-
-    Changes that were in quarantine are in the copy.
-    """
-    async with connection.transaction():
-        cursor = await connection.execute(
-            "update cdc.checkpoint set lsn = %s::pg_lsn, updated_at = clock_timestamp()"
-            " where slot = %s and lsn is null",
-            (format_lsn(lsn), slot),
-        )
-        if cursor.rowcount != 1:
-            raise fenced(slot)
-        await connection.execute(
-            "update cdc.quarantine set resolved_at = clock_timestamp(), resolution = 'copied anew'"
-            " where slot = %s and resolved_at is null",
-            (slot,),
-        )
-
-
-async def require_epoch(connection: Connection, slot: str, epoch: int) -> None:
-    """Raise Fenced unless the checkpoint's epoch is the one that we hold; waits for nobody."""
-    checkpoint = await load_checkpoint(connection, slot)
-    if checkpoint is None or checkpoint.epoch != epoch:
+async def begin_stream(connection: Connection, slot: str, lsn: Lsn) -> None:
+    """Set the checkpoint to where the slot's stream begins."""
+    cursor = await connection.execute(
+        "update cdc.checkpoint set lsn = %s::pg_lsn, updated_at = clock_timestamp()"
+        " where slot = %s and lsn is null",
+        (format_lsn(lsn), slot),
+    )
+    if cursor.rowcount != 1:
         raise fenced(slot)
 
 
-async def claim(connection: Connection, slot: str, epoch: int | None) -> Checkpoint:
+async def require_our_claim(connection: Connection, slot: str) -> None:
+    """Raise Fenced unless the newest claim is this process's; waits for nobody."""
+    checkpoint = await load_checkpoint(connection, slot)
+    if checkpoint is None or not checkpoint.ours:
+        raise fenced(slot)
+
+
+async def claim(connection: Connection, slot: str, *, first: bool) -> Checkpoint:
     """Raise the checkpoint's epoch, so that no session before this one can write any more.
 
-    Waits for a COMMIT of ours that is still under way, and then returns what it left. `epoch` is
-    the one that we hold, None for a daemon that starts; raises Fenced if another daemon raised it.
+    Waits for a COMMIT of ours that is still under way, and then returns what it left. Whoever has
+    claimed before may only go on from a claim of this process, answered or not; raises Fenced if
+    another daemon's came between.
     """
     cursor = connection.cursor(row_factory=class_row(_Row))
     await cursor.execute(
-        "update cdc.checkpoint set epoch = epoch + 1 where slot = %s and lsn is not null"
-        f" and (epoch = %s or %s::int8 is null) returning {_COLUMNS}",
-        (slot, epoch, epoch),
+        "update cdc.checkpoint set epoch = epoch + 1, claimed_by = %(us)s || (epoch + 1)"
+        " where slot = %(slot)s and lsn is not null and (%(first)s or claimed_by = %(us)s || epoch)"
+        f" returning {_COLUMNS}",
+        {"us": f"{INSTANCE} ", "slot": slot, "first": first},
     )
     row = await cursor.fetchone()
     if row is None:
@@ -142,11 +149,11 @@ async def claim(connection: Connection, slot: str, epoch: int | None) -> Checkpo
 
 
 def advance(
-    checkpoint: Checkpoint, to: Lsn, *, commit_time: int, transactions: int, changes: int
+    checkpoint: Checkpoint, to: Lsn, *, commit_time: int | None, transactions: int, changes: int
 ) -> Execute:
     """Return the statement that moves the checkpoint, or aborts the transaction it stands in.
 
-    `commit_time` is in µs since 2000-01-01, as on the wire.
+    `commit_time` is in µs since 2000-01-01, as on the wire; None: of no commit.
     """
     assert checkpoint.lsn is not None
     assert to > checkpoint.lsn
@@ -155,14 +162,14 @@ def advance(
         str(checkpoint.epoch),
         format_lsn(checkpoint.lsn),
         format_lsn(to),
-        f"{commit_time} microseconds",
+        None if commit_time is None else f"{commit_time} microseconds",
         str(transactions),
         str(changes),
     )
     return Execute(
         b"select cdc.advance($1, $2::int8, $3::pg_lsn, $4::pg_lsn,"
         b" timestamptz '2000-01-01 00:00+00' + $5::interval, $6::int8, $7::int8)",
-        tuple(parameter.encode() for parameter in parameters),
+        tuple(None if parameter is None else parameter.encode() for parameter in parameters),
     )
 
 
@@ -174,6 +181,7 @@ def _checkpoint(row: _Row) -> Checkpoint:
         transactions=row.transactions,
         changes=row.changes,
         age_s=row.age_s,
+        ours=row.claimed_by == f"{INSTANCE} {row.epoch}",
     )
 
 

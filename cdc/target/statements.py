@@ -73,9 +73,10 @@ class TableStatements:
         self.exact_key = self._exact.issuperset(table.key)
         """Equal keys have equal texts."""
         self._stage = quoted("pg_temp", f"cdc stage {number}")
-        self._name = quoted(target.schema, target.name)
+        self._name = quoted(*table.destination)
         # Rows of tables that inherit from it are theirs, and come under their own names.
-        self._own = self._name if target.partitioned else f"only {self._name}"
+        whole = target.partitioned and table.destination == table.name
+        self._own = self._name if whole else f"only {self._name}"
         self._written = tuple(
             n for n, name in enumerate(table.columns) if not columns[name].generated
         )
@@ -185,11 +186,16 @@ class TableStatements:
         values += self.table.key_values(key)
         whole = None if UNCHANGED in row else self.upsert_row(row)
         before = self._make_way(key, new) if self.table.retains and new != key else None
-        return Execute(text.encode(), values, self._expect(mask, 1), whole, before)
+        # Which part of the table a key is in, its text does not say: one that changes must be met.
+        rows = self._expect(mask, 1) if new == key else 1
+        return Execute(text.encode(), values, rows, whole, before)
 
     def _expect(self, mask: Mask, rows: int) -> int | None:
-        """Return how many rows a patch has to meet: a soft delete may come too late, as any may."""
-        return None if mask and mask == self._marker else rows
+        """Return how many rows a patch has to meet: a soft delete may come too late, as any may.
+
+        And of a table that is there in part, the copy will bring the row as it is by then.
+        """
+        return None if (mask and mask == self._marker) or self.table.in_part else rows
 
     def _make_way(self, old: Key, new: Key) -> Execute:
         """Delete the row that has a key which another row takes over: one that was retained.

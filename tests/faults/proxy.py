@@ -24,7 +24,6 @@ DELAY_S = 0.05
 # server says that it is done.
 COMMIT = b"commit\0"
 BEFORE_COMMIT = 6
-COMMITTED = b"COMMIT\0"
 
 T = TypeVar("T")
 
@@ -46,6 +45,8 @@ class Fault(Enum):
     """Everything arrives, a byte at a time."""
     LOSE_COMMIT = auto()
     """A COMMIT reaches the server; instead of its answer there comes a RST."""
+    LOSE_CLAIM = auto()
+    """The same of the statement that claims the checkpoint."""
     HOLD_COMMIT = auto()
     """A COMMIT is held back, and what follows it; what comes before has arrived."""
 
@@ -57,7 +58,8 @@ class Line:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
     stalled: bool = False
-    committing: bool = False
+    awaited: bytes | None = None
+    """The answer that is to be lost."""
 
     def cut(self, *, reset: bool) -> None:
         """End both connections."""
@@ -74,6 +76,13 @@ class Line:
                 end.close()
 
 
+# What is looked for in a request, and in its answer.
+LOST = {
+    Fault.LOSE_COMMIT: (COMMIT, b"COMMIT\0"),
+    Fault.LOSE_CLAIM: (b"update cdc.checkpoint set epoch", b"UPDATE 1\0"),
+}
+
+
 class Proxy:
     """Listens before one server."""
 
@@ -86,7 +95,7 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.lost = threading.Event()
-        """The answer to a COMMIT was lost."""
+        """An answer was lost."""
         self.held = threading.Event()
         """A COMMIT is held back."""
         self._listener = self._do(self._listen())
@@ -162,8 +171,9 @@ class Proxy:
         self, line: Line, reader: asyncio.StreamReader, server: asyncio.StreamWriter
     ) -> None:
         while data := await reader.read(BLOCK):
-            if self._fault is Fault.LOSE_COMMIT and COMMIT in data:
-                line.committing = True
+            lost = LOST.get(self._fault) if self._fault else None
+            if lost is not None and lost[0] in data:
+                line.awaited = lost[1]
             if self._fault is Fault.HOLD_COMMIT and COMMIT in data:
                 at = data.index(COMMIT) - BEFORE_COMMIT
                 await self._forward(line, data[:at], server)
@@ -175,9 +185,9 @@ class Proxy:
         self, line: Line, reader: asyncio.StreamReader, client: asyncio.StreamWriter
     ) -> None:
         while data := await reader.read(BLOCK):
-            if not line.committing:
+            if line.awaited is None:
                 await self._forward(line, data, client)
-            elif COMMITTED in data:
+            elif line.awaited in data:
                 self._fault = None
                 self.lost.set()
                 line.cut(reset=True)

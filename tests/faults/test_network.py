@@ -15,7 +15,7 @@ from tests.accounts import INSERT, SCHEMA, locked, rows, writing
 from tests.databases import fetch, migrate, run_sql, wait_until
 from tests.faults.proxy import Fault, Proxy, proxied
 from tests.pair import Pair, same_rows
-from tests.process import STREAMING, drain, spawn_cdc, streaming
+from tests.process import STREAMING, drain, ok, spawn_cdc, streaming
 
 Side = Literal["source", "target"]
 
@@ -111,8 +111,9 @@ def test_silent_during_the_initial_copy(tiny: Pair, side: Side) -> None:
         proxy.begin(Fault.STALL)
         daemon.wait_for_log("trying again", 40)
         proxy.heal()
-        daemon.wait_for_log(STREAMING)
+        wait_until(lambda: rows(tiny) == 20000, 60)
         assert daemon.terminate() == 0, daemon.log()
+    drain(tiny)
     assert same_rows(tiny) == {"account": 20000}
 
 
@@ -130,7 +131,26 @@ def test_a_commit_whose_answer_is_lost(tiny: Pair) -> None:
         assert daemon.log().count(STREAMING) == 1
         assert daemon.terminate() == 0, daemon.log()
     same_rows(tiny)
-    assert fetch(tiny.target_dsn, "select transactions, changes from cdc.checkpoint") == [6, 90]
+    assert fetch(tiny.target_dsn, "select changes from cdc.checkpoint") == [90]
+
+
+def test_a_claim_whose_answer_is_lost(tiny: Pair) -> None:
+    """A daemon whose claim was not answered is not fenced off by it, at the start or later."""
+    with before(tiny, "target") as (proxy, env):
+        ok(tiny, "init")
+        proxy.begin(Fault.LOSE_CLAIM)
+        with spawn_cdc(tiny, "run", env=env) as daemon:
+            run_sql(tiny.source_dsn, INSERT, 1, 10)
+            wait_until(lambda: rows(tiny) == 10)
+            assert proxy.lost.is_set()
+            proxy.lost.clear()
+            proxy.begin(Fault.RESET)
+            proxy.begin(Fault.LOSE_CLAIM)
+            run_sql(tiny.source_dsn, INSERT, 11, 20)
+            wait_until(lambda: rows(tiny) == 20)
+            assert proxy.lost.is_set()
+            assert daemon.terminate() == 0, daemon.log()
+    same_rows(tiny)
 
 
 def test_a_statement_that_takes_its_time(tiny: Pair) -> None:
@@ -174,7 +194,7 @@ def test_told_to_stop_while_a_server_is_silent(tiny: Pair, side: Side) -> None:
 HOLDER = "select active_pid from pg_replication_slots where slot_name = %s"
 COPIES = (
     "select pid from pg_stat_activity"
-    " where application_name = 'cdc snapshot' and datname = current_database()"
+    " where application_name = 'cdc copy' and datname = current_database()"
     " and query ilike 'copy%'"
 )
 

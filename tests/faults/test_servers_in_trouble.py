@@ -230,6 +230,7 @@ def test_a_state_directory_whose_disk_is_full(tiny: Pair) -> None:
 def watched(pair: Pair) -> Iterator[Daemon]:
     """Run a daemon that ends in order, and has said nothing that is not for a log."""
     with streaming(pair, secrets(pair)) as daemon:
+        wait_until(lambda: rows(pair) == 3)
         yield daemon
         assert daemon.terminate() == 0, daemon.log()
         assert "confidential" not in daemon.log()

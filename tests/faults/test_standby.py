@@ -109,7 +109,7 @@ def test_a_leader_frozen_before_its_commit(tiny: Pair) -> None:
             is_fenced(leader)
             assert other.terminate() == 0, other.log()
     same_rows(tiny)
-    assert fetch(tiny.target_dsn, "select transactions, changes from cdc.checkpoint") == [2, 20]
+    assert fetch(tiny.target_dsn, "select changes from cdc.checkpoint") == [20]
 
 
 def test_a_standby_of_an_idle_leader(tiny: Pair) -> None:
