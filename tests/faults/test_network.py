@@ -119,6 +119,7 @@ def test_silent_during_the_initial_copy(tiny: Pair, side: Side) -> None:
 
 def test_a_commit_whose_answer_is_lost(tiny: Pair) -> None:
     """The target commits and the answer is lost: the checkpoint tells, nothing is applied twice."""
+    drain(tiny)
     with before(tiny, "target") as (proxy, env), streaming(tiny, env) as daemon:
         for n in range(1, 4):
             proxy.lost.clear()
