@@ -20,10 +20,9 @@ from cdc.assure.preflight.facts import Intent
 from cdc.assure.preflight.findings import Severity
 from cdc.backoff import Verdict, delays, described, judge
 from cdc.changes.copies import Copies
-from cdc.errors import CdcError, CheckFailed
+from cdc.errors import CdcError, CheckFailed, PositionLost
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect
-from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.source.copied import load_copied_tables
 from cdc.source.lease import has_standby, wait_for_lease
@@ -38,6 +37,8 @@ from cdc.sync.hold import Hold
 from cdc.sync.initialize import initialize
 from cdc.sync.pipeline import Limits, Pipeline
 from cdc.sync.position import IdleFile
+from cdc.sync.renew import renew
+from cdc.sync.report import log_progress
 from cdc.sync.start import identify, start_stream
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
@@ -50,8 +51,6 @@ LOOK_INTERVAL_S = 30.0
 
 # How often the source is asked whether another daemon stands by.
 STANDBY_INTERVAL_S = 2.0
-
-PROGRESS_INTERVAL_S = 60.0
 
 # A command that was asked to come to an end waits this long for a database that is away.
 PATIENCE_S = 60.0
@@ -83,17 +82,21 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._turn: asyncio.Task[None] | None = None
         self._pipeline: Pipeline | None = None
-        self._target = Target(
+        self._target = self._make_target()
+        self._limits = Limits(until.lsn, PATIENCE_S if until.asked else None, until.copied)
+        self._copies: Copies | None = None
+        self._ready = False
+        self._streamed = False
+
+    def _make_target(self) -> Target:
+        settings = self._settings
+        return Target(
             settings.target.require_dsn(),
             settings.source.schemas,
             settings.source.slot,
             quarantine=settings.apply.on_error == "quarantine",
             read_row=row_reader(settings.source.require_dsn()),
         )
-        self._limits = Limits(until.lsn, PATIENCE_S if until.asked else None, until.copied)
-        self._copies: Copies | None = None
-        self._ready = False
-        self._streamed = False
 
     def stop(self) -> None:
         """Finish the batch in hand and return from `run`; what is before the stream is cut off."""
@@ -114,6 +117,10 @@ class Daemon:
             self._streamed = False
             try:
                 await self._take_turn()
+            except PositionLost as lost:
+                if self._settings.source.on_slot_lost != "resync":
+                    raise
+                await self._renew(lost)
             except (psycopg.Error, CdcError, OSError) as ex:
                 if judge(ex) is not Verdict.RETRY:
                     raise
@@ -124,6 +131,13 @@ class Daemon:
                 await self._pause(ex, next(waits))
             else:
                 return
+
+    async def _renew(self, lost: PositionLost) -> None:
+        """Begin anew with another slot; nothing that was remembered holds any more."""
+        await self._target.close()
+        await renew(self._settings, lost)
+        self._target = self._make_target()
+        self._ready = False
 
     async def _take_turn(self) -> None:
         """Run one turn as a task, so that `stop` can end it where there is no stream yet."""
@@ -211,7 +225,7 @@ class Daemon:
                 beside = [
                     tasks.create_task(copier.run()),
                     tasks.create_task(self._keep_looking(source, copier)),
-                    tasks.create_task(_log_progress(progress)),
+                    tasks.create_task(log_progress(progress)),
                 ]
                 await self._pipeline.run(status_interval_s=interval_s)
                 for task in beside:
@@ -275,22 +289,3 @@ async def run(settings: Settings, until: Until, report: Report) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, daemon.stop)
     await daemon.run()
-
-
-async def _log_progress(progress: Progress) -> None:
-    """Say now and then that the stream is alive, and how far it is."""
-    while True:
-        await asyncio.sleep(PROGRESS_INTERVAL_S)
-        log.info(
-            "progress",
-            extra={
-                "received": format_lsn(progress.received),
-                "applied": format_lsn(progress.applied),
-                "confirmed": format_lsn(progress.confirmed),
-                "transactions": progress.transactions,
-                "changes": progress.changes,
-                "batches": progress.batches,
-                "replays": progress.replays,
-                "repairs": progress.repairs,
-            },
-        )

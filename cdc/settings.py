@@ -52,6 +52,11 @@ class SourceSettings(_Side):
     plugin: Literal["pgoutput", "wal2json"] = Field(
         "pgoutput", description="output plugin of the slot: `pgoutput`, or `wal2json`"
     )
+    on_slot_lost: Literal["halt", "resync"] = Field(
+        "halt",
+        description="when the slot is lost or a side was restored: the daemon ends with 78, or"
+        " makes a new slot and copies all tables again",
+    )
 
 
 class TargetSettings(_Side):

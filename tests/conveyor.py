@@ -72,7 +72,7 @@ class Conveyor:
         session = await Session.open(pair.target_dsn, pair.slot, ["credit"])
         stream = await ReplicationStream.connect(pair.source_dsn)
         try:
-            checkpoint = await claim(session.connection, pair.slot, first=True)
+            checkpoint = await claim(session.connection, pair.slot, None)
             assert checkpoint.lsn is not None
             source = SourceSettings(slot=pair.slot, publication=pair.publication)
             await stream.start(source, checkpoint.lsn)

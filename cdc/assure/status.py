@@ -78,7 +78,11 @@ def _copying(copy: CopyRow) -> str:
     name = f"{copy.table_schema}.{copy.table_name}"
     if not copy.begun:
         return f"{name}: not begun"
-    return f"{name}: {copy.chunks_copied} of {copy.chunks} chunks, {copy.rows:,} rows"
+    shown = f"{name}: {copy.chunks_copied} of {copy.chunks} chunks, {copy.rows:,} rows"
+    if not copy.chunks_copied or copy.seconds is None:
+        return shown
+    left_s = copy.seconds / copy.chunks_copied * (copy.chunks - copy.chunks_copied)
+    return f"{shown}, about {left_s:.0f} s left"
 
 
 async def _ledger(target: Connection, slot: str) -> list[str]:

@@ -18,7 +18,7 @@ same place of the stream.
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
 from typing import TypeAlias
 
@@ -30,19 +30,16 @@ from cdc.settings import Settings
 from cdc.source.copied import load_copied_tables
 from cdc.source.slot import CreatedSlot, create_temporary_slot, emit_barrier, tell_oldest_writer
 from cdc.sync.hold import Hold
-from cdc.sync.layout import Layout, begin_copies, load_layout
+from cdc.sync.layout import Layout, begin_copies, complete_copies, load_layout
 from cdc.sync.workers import Workers
 from cdc.target.apply import Target
 from cdc.target.copies import (
     CopyRow,
     load_chunks,
     load_copies,
-    mark_complete,
     request_copies,
     require_ours,
 )
-from cdc.target.ledger import record, resolve_gaps
-from cdc.target.shadow import merge
 from cdc.target.sole import join_copiers
 
 log = logging.getLogger(__name__)
@@ -64,7 +61,6 @@ class CopyProgress:
     bytes: int = 0
     estimated_rows: int = 0
     """By the source's statistics; a table never analysed counts as empty."""
-    since: float = field(default_factory=monotonic)
     complete: bool = False
 
 
@@ -112,17 +108,15 @@ class Copier:
 
     async def _copy(self, source: Connection, target: Connection) -> None:
         """Copy all that is to be copied by now."""
-        layout = await self._begin(source, target)
-        self._progress.since = monotonic()
         async with Workers(self._settings) as workers:
-            while self._copies.pending:
-                await self._round(source, target, workers, layout)
-                if self._wanted.is_set():
-                    self._wanted.clear()
-                    layout = await self._begin(source, target)
+            while True:
+                await self._begin(source, target)
+                if not self._copies.pending:
+                    break
+                await self._round(source, target, workers)
         await emit_barrier(source)  # whoever waits for the copies hears of their end
 
-    async def _begin(self, source: Connection, target: Connection) -> Layout:
+    async def _begin(self, source: Connection, target: Connection) -> None:
         """Note what is to be copied, and cut it into chunks."""
         copied = await load_copied_tables(source, self._settings.source)
         assert copied is not None, "there is a stream, so there is a publication"
@@ -134,13 +128,16 @@ class Copier:
         for name in [name for name in self._copies.under_way if name not in published]:
             self._copies.forget(name)
         await request_copies(target, self._slot, sorted(self._copies.under_way.keys() - rows))
-        layout = await load_layout(source, target, self._settings, copied, self._copies.under_way)
+        layout = await self._load_layout(source, target)
         self._leave_out(layout)
-        rows_now = await load_copies(target, self._slot)
-        await begin_copies(source, target, self._slot, layout, rows_now)
+        await begin_copies(
+            source, target, self._slot, layout, await load_copies(target, self._slot)
+        )
         self._progress.estimated_rows = sum(t.source.estimated_rows for t in layout.tables.values())
         self._note(await load_copies(target, self._slot))
-        return layout
+
+    async def _load_layout(self, source: Connection, target: Connection) -> Layout:
+        return await load_layout(source, target, self._settings, self._copies.under_way)
 
     def _leave_out(self, layout: Layout) -> None:
         """Let tables that the target lacks wait; raise CheckFailed where none may."""
@@ -155,9 +152,7 @@ class Copier:
                 log.warning("the target lacks a table", extra={"relation": f"{schema}.{name}"})
         self._copies.postponed = set(layout.missing)
 
-    async def _round(
-        self, source: Connection, target: Connection, workers: Workers, layout: Layout
-    ) -> None:
+    async def _round(self, source: Connection, target: Connection, workers: Workers) -> None:
         """Copy chunks for a while at one place of the stream; at the end, merge."""
         replication = await connect_replication(
             self._settings.source.require_dsn(), application_name="cdc copy"
@@ -166,19 +161,20 @@ class Copier:
             snapshot = await self._take_snapshot(source, replication)
             await emit_barrier(source)  # an idle source sends nothing that lies behind the bound
             await self._hold.reached()
+            # Not older than the snapshot: a column that came since is in what is copied.
+            layout = await self._load_layout(source, target)
             rows = await load_copies(target, self._slot)
+            chunks = await load_chunks(target, self._slot)
             await workers.copy(
-                await load_chunks(target, self._slot),
+                [chunk for chunk in chunks if chunk.table in layout.tables],
                 snapshot,
                 layout,
                 destinations={row.name: row.destination for row in rows},
                 checkpoint=self._target.checkpoint,
                 count=self._count,
             )
-            rows = await load_copies(target, self._slot)
-            self._note(rows)
-            if not await load_chunks(target, self._slot):
-                await self._complete(target, layout, rows)
+            self._note(await load_copies(target, self._slot))
+            await self._complete(target, layout)
         finally:
             self._hold.release()
             await replication.close()
@@ -212,33 +208,18 @@ class Copier:
                 told = float("inf")
                 await tell_oldest_writer(source)
 
-    async def _complete(self, target: Connection, layout: Layout, rows: list[CopyRow]) -> None:
-        """Let the tables have their rows, and their foreign keys back."""
-        done = [row for row in rows if row.name in layout.tables and not row.completed]
-        names = [row.name for row in done]
+    async def _complete(self, target: Connection, layout: Layout) -> None:
+        """Where all chunks are there, let the tables have their rows, and foreign keys back."""
         async with target.transaction():
             await require_ours(target, self._target.checkpoint)
-            await target.execute("set constraints all deferred")
-            for row in done:
-                if row.shadow is not None:
-                    table = layout.tables[row.name]
-                    await merge(
-                        target,
-                        table.target,
-                        row.shadow,
-                        columns=table.merged,
-                        key=table.key,
-                        policy=table.policy,
-                    )
-            for row in done:
-                for statement in row.foreign_keys:
-                    await target.execute(statement.encode())
-            await mark_complete(target, self._slot, names)
-            shown = ", ".join(f"{schema}.{name}" for schema, name in names)
-            rows_copied = sum(row.rows for row in done)
-            await record(target, self._slot, "tables copied", f"{rows_copied} rows: {shown}")
-            await resolve_gaps(target, self._slot, "copied anew")
-        self._copies.complete(names)
+            # From here on nobody asks for a copy anew.
+            await target.execute("lock table cdc.copy in share row exclusive mode")
+            rows = await load_copies(target, self._slot)
+            done = [row for row in rows if row.name in layout.tables and not row.completed]
+            if not all(row.stage is Stage.WHOLE for row in done):
+                return
+            await complete_copies(target, self._slot, layout, done)
+        self._copies.complete(row.name for row in done)
         self._progress.tables_done = self._progress.tables
         self._progress.complete = True
         self._report(self._progress)

@@ -4,7 +4,7 @@ Read from both catalogs when a copy begins or goes on; what was decided at its b
 shadow, foreign keys) stands on the target (`target.copies`).
 """
 
-import logging
+import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -17,14 +17,13 @@ from cdc.postgres.names import quoted
 from cdc.postgres.session import Connection
 from cdc.settings import Settings
 from cdc.source.chunks import Cut, own, plan_chunks
-from cdc.source.copied import CopiedTables
+from cdc.source.copied import load_copied_tables
 from cdc.source.publication import PublishedTable
 from cdc.sync.policies import policies
-from cdc.target.copies import CopyRow, begin_copy
-from cdc.target.shadow import make_shadow
+from cdc.target.copies import CopyRow, begin_copy, mark_complete
+from cdc.target.ledger import record, resolve_gaps
+from cdc.target.shadow import drop_shadows, make_shadow, merge
 from cdc.target.tables import prepare_tables
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -70,10 +69,11 @@ async def load_layout(
     source: Connection,
     target: Connection,
     settings: Settings,
-    copied: CopiedTables,
     names: Collection[QualifiedName],
 ) -> Layout:
     """Return how tables are copied."""
+    copied = await load_copied_tables(source, settings.source)
+    assert copied is not None, "there is a stream, so there is a publication"
     here = await load_catalog(source, settings.source.schemas)
     there = await load_catalog(target, settings.source.schemas)
     kept = policies(settings)
@@ -138,12 +138,35 @@ async def _shadow(target: Connection, row: CopyRow, table: TableLayout) -> str |
             hint=f"truncate {table.target} on the target if they may go; if they are to become the"
             f" source's: `cdc resync {table.target}`; if they are: `cdc init --no-snapshot`",
         )
-    cursor = await target.execute(
-        "select format('shadow %%s', %s::regclass::oid)", (quoted(*row.name),)
-    )
-    named = await cursor.fetchone()
-    assert named is not None
-    return str(named[0])
+    # Another name each time: changes go on to the one before until the stream stands still.
+    return f"shadow {table.target.name[:30]} {secrets.token_hex(6)}"
+
+
+async def complete_copies(
+    target: Connection, slot: str, layout: Layout, rows: Collection[CopyRow]
+) -> None:
+    """Let tables have the rows of their shadows, and their foreign keys back."""
+    await target.execute("set constraints all deferred")
+    for row in rows:
+        table = layout.tables[row.name]
+        if row.shadow is not None:
+            await merge(
+                target,
+                table.target,
+                row.shadow,
+                columns=table.merged,
+                key=table.key,
+                policy=table.policy,
+            )
+    for row in rows:
+        for statement in row.foreign_keys:
+            await target.execute(statement.encode())
+    await mark_complete(target, slot, [row.name for row in rows])
+    await drop_shadows(target)
+    shown = ", ".join(sorted(f"{row.table_schema}.{row.table_name}" for row in rows))
+    count = sum(row.rows for row in rows)
+    await record(target, slot, "tables copied", f"{count} rows: {shown}")
+    await resolve_gaps(target, slot, "copied anew")
 
 
 async def _drop_foreign_keys(

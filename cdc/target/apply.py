@@ -19,7 +19,7 @@ from cdc.changes.change import tables_of
 from cdc.changes.relations import QualifiedName
 from cdc.lsn import Lsn
 from cdc.postgres.session import connect
-from cdc.target.checkpoint import Checkpoint, claim, require_our_claim
+from cdc.target.checkpoint import Checkpoint, claim, require_claim
 from cdc.target.replay import ReadRow
 from cdc.target.session import Session
 from cdc.target.sole import become_sole_writer
@@ -97,11 +97,11 @@ class Target:
             return self.checkpoint
         session = await Session.open(self._dsn, self._slot, self._schemas)
         try:
-            first = self._checkpoint is None
-            if not first:
-                await require_our_claim(session.connection, self._slot)
-            await become_sole_writer(session.connection, self._slot, first=first)
-            self._checkpoint = await claim(session.connection, self._slot, first=first)
+            epoch = None if self._checkpoint is None else self._checkpoint.epoch
+            if epoch is not None:
+                await require_claim(session.connection, self._slot, epoch)
+            await become_sole_writer(session.connection, self._slot, first=epoch is None)
+            self._checkpoint = await claim(session.connection, self._slot, epoch)
             await session.load_held()
             await session.prepare(self._written)
         except BaseException:
@@ -119,7 +119,7 @@ class Target:
         """Raise Fenced if another daemon has claimed the checkpoint since we did."""
         if self._checkpoint is not None:
             async with await connect(self._dsn) as connection:
-                await require_our_claim(connection, self._slot)
+                await require_claim(connection, self._slot, self._checkpoint.epoch)
 
     async def close(self) -> None:
         """End the session; what was not committed is gone, on the target as here."""

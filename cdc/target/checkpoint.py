@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.rows import class_row
 
-from cdc.errors import Fenced
+from cdc.errors import Fenced, PositionLost
 from cdc.lsn import Lsn, format_lsn, parse_lsn
 from cdc.postgres.session import INSTANCE, Connection
 from cdc.sqlfiles import read_sql
@@ -121,31 +121,58 @@ async def begin_stream(connection: Connection, slot: str, lsn: Lsn) -> None:
         raise fenced(slot)
 
 
-async def require_our_claim(connection: Connection, slot: str) -> None:
-    """Raise Fenced unless the newest claim is this process's; waits for nobody."""
-    checkpoint = await load_checkpoint(connection, slot)
-    if checkpoint is None or not checkpoint.ours:
-        raise fenced(slot)
+async def renew_checkpoint(connection: Connection, identity: SlotIdentity, lsn: Lsn) -> None:
+    """Set the checkpoint to where a new slot begins; whoever held the one before is fenced off."""
+    await connection.execute(
+        "update cdc.checkpoint set lsn = %s::pg_lsn, epoch = epoch + 1, system_identifier = %s,"
+        " timeline = %s, database = %s, updated_at = clock_timestamp() where slot = %s",
+        (
+            format_lsn(lsn),
+            identity.system_identifier,
+            identity.timeline,
+            identity.database,
+            identity.slot,
+        ),
+    )
 
 
-async def claim(connection: Connection, slot: str, *, first: bool) -> Checkpoint:
+async def claim(connection: Connection, slot: str, epoch: int | None) -> Checkpoint:
     """Raise the checkpoint's epoch, so that no session before this one can write any more.
 
-    Waits for a COMMIT of ours that is still under way, and then returns what it left. Whoever has
-    claimed before may only go on from a claim of this process, answered or not; raises Fenced if
-    another daemon's came between.
+    Waits for a COMMIT of ours that is still under way, and then returns what it left. `epoch` is
+    the one that we hold, None for a daemon that starts; raises as `require_claim` does.
     """
     cursor = connection.cursor(row_factory=class_row(_Row))
     await cursor.execute(
         "update cdc.checkpoint set epoch = epoch + 1, claimed_by = %(us)s || (epoch + 1)"
-        " where slot = %(slot)s and lsn is not null and (%(first)s or claimed_by = %(us)s || epoch)"
+        " where slot = %(slot)s and lsn is not null"
+        " and (%(epoch)s::int8 is null or epoch >= %(epoch)s and claimed_by = %(us)s || epoch)"
         f" returning {_COLUMNS}",
-        {"us": f"{INSTANCE} ", "slot": slot, "first": first},
+        {"us": f"{INSTANCE} ", "slot": slot, "epoch": epoch},
     )
     row = await cursor.fetchone()
     if row is None:
+        if epoch is not None:
+            await require_claim(connection, slot, epoch)
         raise fenced(slot)
     return _checkpoint(row)
+
+
+async def require_claim(connection: Connection, slot: str, epoch: int) -> None:
+    """Raise unless the newest claim is ours, answered or not; waits for nobody.
+
+    Fenced if another daemon's is newer, PositionLost if the target was restored meanwhile.
+    """
+    found = await load_checkpoint(connection, slot)
+    if found is None or found.epoch < epoch:
+        at = "no checkpoint" if found is None else f"an older checkpoint, {found.lsn_text}"
+        raise PositionLost(
+            f"the target has {at} for slot {slot}: it was restored to an earlier state",
+            hint="changes may be missing on the target: make a new copy (README, “When the slot is"
+            " lost”)",
+        )
+    if not found.ours:
+        raise fenced(slot)
 
 
 def advance(

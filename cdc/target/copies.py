@@ -13,6 +13,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from cdc.changes.copies import Copies, QualifiedName, Range, Stage, TableCopy
+from cdc.errors import Unavailable
 from cdc.postgres.session import Connection
 from cdc.target.checkpoint import Checkpoint, fenced
 
@@ -36,6 +37,8 @@ class CopyRow:
     chunks_copied: int
     rows: int
     bytes: int
+    seconds: float | None
+    """Since it was begun."""
 
     @property
     def name(self) -> QualifiedName:
@@ -70,7 +73,8 @@ select c.table_schema, c.table_name, c.shadow, c.foreign_keys, c.replaces,
        c.completed_at is not null as completed, count(s.chunk)::int as chunks,
        count(s.copied_at)::int as chunks_copied,
        coalesce(c.rows, sum(s.rows), 0)::int8 as rows,
-       coalesce(c.bytes, sum(s.bytes), 0)::int8 as bytes
+       coalesce(c.bytes, sum(s.bytes), 0)::int8 as bytes,
+       extract(epoch from clock_timestamp() - c.begun_at)::float8 as seconds
   from cdc.copy c left join cdc.snapshot_chunk s using (slot, table_schema, table_name)
  where c.slot = %s group by c.slot, c.table_schema, c.table_name
 """
@@ -200,12 +204,14 @@ async def load_chunks(connection: Connection, slot: str) -> list[Chunk]:
 async def mark_copied(
     connection: Connection, slot: str, chunk: Chunk, *, rows: int, size: int
 ) -> None:
-    """Mark a chunk, in the transaction that wrote its rows."""
-    await connection.execute(
+    """Mark a chunk, in the transaction that wrote its rows; Unavailable if it is none any more."""
+    cursor = await connection.execute(
         "update cdc.snapshot_chunk set rows = %s, bytes = %s, copied_at = clock_timestamp()"
         " where slot = %s and table_schema = %s and table_name = %s and chunk = %s",
         (rows, size, slot, *chunk.table, chunk.number),
     )
+    if cursor.rowcount != 1:
+        raise Unavailable("a copy under way was asked for anew")
 
 
 async def mark_complete(connection: Connection, slot: str, names: Sequence[QualifiedName]) -> None:

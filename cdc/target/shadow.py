@@ -20,10 +20,9 @@ from cdc.target.copies import SHADOWS
 async def make_shadow(
     connection: Connection, table: CatalogTable, name: str, key: Sequence[str]
 ) -> None:
-    """Create a table's shadow, empty, whether or not there was one."""
+    """Create a table's shadow, empty."""
     shadow = quoted(SHADOWS, name)
     like = f"like {quoted(*table.qualified_name)} including defaults including generated"
-    await connection.execute(f"drop table if exists {shadow}".encode())
     await connection.execute(f"create table {shadow} ({like})".encode())
     for column in table.columns:
         if column.not_null and column.name not in key:
@@ -36,6 +35,18 @@ async def make_shadow(
         await connection.execute(index.encode())
 
 
+async def drop_shadows(connection: Connection) -> None:
+    """Drop the shadows that no copy has any more."""
+    cursor = await connection.execute(
+        "select c.relname::text from pg_class c where c.relnamespace = %s::regnamespace"
+        " and c.relkind = 'r' and c.relname like 'shadow %%'"
+        " and not exists (select from cdc.copy k where k.shadow = c.relname)",
+        (SHADOWS,),
+    )
+    for (name,) in await cursor.fetchall():
+        await connection.execute(f"drop table {quoted(SHADOWS, str(name))}".encode())
+
+
 async def merge(
     connection: Connection,
     table: CatalogTable,
@@ -45,7 +56,7 @@ async def merge(
     key: Sequence[str],
     policy: Policy,
 ) -> None:
-    """Let a table have its shadow's rows, in the transaction that is open; drop the shadow.
+    """Let a table have its shadow's rows, in the transaction that is open.
 
     `columns` are those that the copy has brought; of a row that is there, others stay.
     """
@@ -60,7 +71,6 @@ async def merge(
         await connection.execute(insert.encode())
     else:
         await _by_key(connection, own, into, shadow, columns=columns, key=key, policy=policy)
-    await connection.execute(f"drop table {shadow}".encode())
 
 
 async def _by_key(

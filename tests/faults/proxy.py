@@ -90,6 +90,7 @@ class Proxy:
         self._address = (host, port)
         self._lines: set[Line] = set()
         self._fault: Fault | None = None
+        self._left: int | None = None
         self._healed = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -105,6 +106,10 @@ class Proxy:
     def begin(self, fault: Fault) -> None:
         """Let a fault begin."""
         self._do(self._begin(fault))
+
+    def stall_after(self, size: int) -> None:
+        """Let a stall begin once the server has answered so many bytes more."""
+        self._left = size
 
     def heal(self) -> None:
         """Forward again; what was cut stays so, and what was held back arrives."""
@@ -185,6 +190,11 @@ class Proxy:
         self, line: Line, reader: asyncio.StreamReader, client: asyncio.StreamWriter
     ) -> None:
         while data := await reader.read(BLOCK):
+            if self._left is not None:
+                self._left -= len(data)
+                if self._left < 0:
+                    self._left = None
+                    await self._begin(Fault.STALL)
             if line.awaited is None:
                 await self._forward(line, data, client)
             elif line.awaited in data:

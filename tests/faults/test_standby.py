@@ -19,7 +19,7 @@ from tests.accounts import INSERT, SCHEMA, rows
 from tests.databases import checkpoint, confirmed, fetch, migrate, run_sql, wait_until
 from tests.faults.proxy import Fault, proxied
 from tests.pair import Pair, same_rows
-from tests.process import STREAMING, Daemon, spawn_cdc, streaming
+from tests.process import STREAMING, Daemon, drain, spawn_cdc, streaming
 
 TAKEOVER_S = 30.0
 STANDING_BY = "standing by"
@@ -87,6 +87,24 @@ def test_a_leader_frozen_inside_a_large_transaction(tiny: Pair) -> None:
         is_fenced(leader)
         assert checkpoint(tiny) == held
         assert other.terminate() == 0, other.log()
+    same_rows(tiny)
+
+
+def test_a_leader_frozen_while_it_copies(tiny: Pair) -> None:
+    """The other takes the initial copy up where it stands, past what the leader holds."""
+    run_sql(tiny.source_dsn, INSERT, 1, 1000)
+    with proxied(tiny.target_dsn) as (proxy, dsn):
+        env = hurry(tiny) | {"CDC_TARGET_DSN": dsn}
+        proxy.begin(Fault.HOLD_COMMIT)
+        with spawn_cdc(tiny, "run", env=env) as leader:
+            assert proxy.held.wait(20)
+            with frozen(leader), spawn_cdc(tiny, "run") as other:
+                other.wait_for_log(STREAMING, TAKEOVER_S)
+                wait_until(lambda: rows(tiny) == 1000)
+                proxy.heal()
+                assert other.terminate() == 0, other.log()
+            assert leader.process.wait(TAKEOVER_S) == 78, leader.log()
+    drain(tiny)
     same_rows(tiny)
 
 

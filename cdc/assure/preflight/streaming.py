@@ -140,6 +140,8 @@ def check_checkpoint(facts: Facts) -> Iterator[Finding]:
     if checkpoint is None:
         return
     subject, slot = f"slot {facts.slot}", source.slot
+    resyncs = facts.settings.source.on_slot_lost == "resync"
+    finding = warns if resyncs else breaks
     identity = checkpoint.identity
     if source.system_identifier is None:
         yield warns(
@@ -153,7 +155,7 @@ def check_checkpoint(facts: Facts) -> Iterator[Finding]:
         source.system_identifier,
         source.server.database,
     ):
-        yield breaks(
+        yield finding(
             "target",
             f"checkpoint of slot {facts.slot}",
             f"belongs to database {identity.database} of another server"
@@ -166,7 +168,7 @@ def check_checkpoint(facts: Facts) -> Iterator[Finding]:
     if not facts.initialized:
         return
     if source.slot_kind is None:
-        yield breaks(
+        yield finding(
             "source",
             subject,
             "is gone, and the target has a checkpoint for it: changes since then are lost",
@@ -174,7 +176,7 @@ def check_checkpoint(facts: Facts) -> Iterator[Finding]:
         )
     elif slot is not None and slot.wal_status == "lost":
         reason = slot.invalidation_reason or "its WAL was removed"
-        yield breaks("source", subject, f"is lost ({reason})", new_copy(facts.slot))
+        yield finding("source", subject, f"is lost ({reason})", new_copy(facts.slot))
 
 
 def check_retention(facts: Facts) -> Iterator[Finding]:
