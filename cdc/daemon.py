@@ -1,6 +1,6 @@
 """The daemon: from settings to a stream that goes on until it is told to stop.
 
-    initialize where there is no checkpoint ─► [ connect ─► check the position ─► pipeline ]*
+    initialize what is missing ─► [ connect ─► wait for the slot ─► check position ─► pipeline ]*
 
 Whatever `backoff` calls RETRY ends one turn of the loop and begins another after a delay; anything
 else ends the process. SIGTERM and SIGINT let the batch in hand finish, confirm it and return.
@@ -24,21 +24,22 @@ from cdc.changes.copies import Copies
 from cdc.errors import CdcError, CheckFailed, PositionLost
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect
-from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.source.copied import load_copied_tables
+from cdc.source.lease import has_standby, wait_for_lease
 from cdc.source.row import row_reader
 from cdc.source.slot import emit_barrier, wal_end
 from cdc.source.stream import ReplicationStream
 from cdc.sync.adopt import adopt_missing_tables
 from cdc.sync.copier import Copier, Report
 from cdc.sync.decoding import Decoding
-from cdc.sync.feedback import STATUS_INTERVAL_S
+from cdc.sync.feedback import status_interval
 from cdc.sync.hold import Hold
 from cdc.sync.initialize import initialize
 from cdc.sync.pipeline import Limits, Pipeline
 from cdc.sync.position import IdleFile
 from cdc.sync.renew import renew
+from cdc.sync.report import log_progress
 from cdc.sync.start import identify, start_stream
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
@@ -49,7 +50,8 @@ log = logging.getLogger(__name__)
 # How often the published tables are compared with those that are copied.
 LOOK_INTERVAL_S = 30.0
 
-PROGRESS_INTERVAL_S = 60.0
+# How often the source is asked whether another daemon stands by.
+STANDBY_INTERVAL_S = 2.0
 
 # A command that was asked to come to an end waits this long for a database that is away.
 PATIENCE_S = 60.0
@@ -173,6 +175,14 @@ class Daemon:
         async with await connect(dsn) as source:
             if self._until.current and self._limits.until is None:
                 self._limits.until = await emit_barrier(source)
+            if await wait_for_lease(
+                source,
+                settings.source.slot,
+                patience_s=PATIENCE_S if self._until.asked else None,
+                superseded=self._target.require_unclaimed,
+            ):
+                # Who had it may have begun or finished some.
+                self._copies = await self._load_copies()
             stream = await ReplicationStream.connect(dsn)
             try:
                 await self._stream(source, stream)
@@ -182,7 +192,7 @@ class Daemon:
     async def _stream(self, source: Connection, stream: ReplicationStream) -> None:
         idle_file = IdleFile(self._settings.state_dir, identify(stream, self._settings))
         idle_file.require_writable()
-        interval_s = await _status_interval(stream)
+        interval_s = await status_interval(stream)
         progress = await start_stream(stream, source, self._target, idle_file, self._settings)
         self._streamed = True
         log.info(
@@ -217,7 +227,7 @@ class Daemon:
                 beside = [
                     tasks.create_task(copier.run()),
                     tasks.create_task(self._keep_looking(source, copier)),
-                    tasks.create_task(_log_progress(progress)),
+                    tasks.create_task(log_progress(progress)),
                 ]
                 await self._pipeline.run(status_interval_s=interval_s)
                 for task in beside:
@@ -231,13 +241,22 @@ class Daemon:
             return mirror(await load_copies(target, self._settings.source.slot))
 
     async def _keep_looking(self, source: Connection, copier: Copier) -> None:
-        """Look for new tables now and then: who writes to none of them sends no sign of them."""
+        """Look now and then, one thing after the other, for who stands by, and for new tables.
+
+        Who writes to none of those sends no sign of them.
+        """
+        assert self._pipeline is not None
+        looked = monotonic()
         while True:
-            await asyncio.sleep(LOOK_INTERVAL_S)
-            try:
-                await self._look_for_tables(source, copier)
-            except psycopg.errors.LockNotAvailable:
-                log.info("a new table is locked: publishing it later")
+            present = await has_standby(source, self._settings.source.slot)
+            self._pipeline.standby.heed(present=present)
+            await asyncio.sleep(STANDBY_INTERVAL_S)
+            if monotonic() - looked > LOOK_INTERVAL_S:
+                looked = monotonic()
+                try:
+                    await self._look_for_tables(source, copier)
+                except psycopg.errors.LockNotAvailable:
+                    log.info("a new table is locked: publishing it later")
 
     async def _look_for_tables(self, source: Connection, copier: Copier) -> None:
         """Publish and copy tables that nobody has heard of."""
@@ -272,27 +291,3 @@ async def run(settings: Settings, until: Until, report: Report) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, daemon.stop)
     await daemon.run()
-
-
-async def _log_progress(progress: Progress) -> None:
-    """Say now and then that the stream is alive, and how far it is."""
-    while True:
-        await asyncio.sleep(PROGRESS_INTERVAL_S)
-        log.info(
-            "progress",
-            extra={
-                "received": format_lsn(progress.received),
-                "applied": format_lsn(progress.applied),
-                "confirmed": format_lsn(progress.confirmed),
-                "transactions": progress.transactions,
-                "changes": progress.changes,
-                "batches": progress.batches,
-                "replays": progress.replays,
-                "repairs": progress.repairs,
-            },
-        )
-
-
-async def _status_interval(stream: ReplicationStream) -> float:
-    timeout_s = await stream.sender_timeout_s()
-    return min(STATUS_INTERVAL_S, timeout_s / 3) if timeout_s else STATUS_INTERVAL_S

@@ -45,6 +45,7 @@ from cdc.target.copies import (
     request_copies,
     require_ours,
 )
+from cdc.target.sole import join_copiers
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,7 @@ class Copier:
                 await connect(source_dsn, application_name="cdc copy") as source,
                 await connect(target_dsn, application_name="cdc copy") as target,
             ):
+                await join_copiers(target, self._slot)
                 await self._copy(source, target)
 
     async def _copy(self, source: Connection, target: Connection) -> None:

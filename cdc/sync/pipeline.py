@@ -36,6 +36,7 @@ from cdc.sync.feedback import Feedback
 from cdc.sync.hold import Hold
 from cdc.sync.policies import policies
 from cdc.sync.position import IdleFile
+from cdc.sync.standby import Standby
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
 from cdc.wire.messages import Begin, Commit, LogicalMessage, Message, Relation
@@ -119,6 +120,8 @@ class Pipeline:
             patience_s=limits.patience_s,
             applied=self._after_apply,
         )
+        self.standby = Standby(progress, self._feedback, self._applier, hold)
+        """To be told whether another daemon stands by."""
         self._skipping = False
         self._hand_over_at_commit = False
         self._handing_over = False
@@ -176,7 +179,6 @@ class Pipeline:
     async def _receive(self) -> None:
         while not self._reached():
             frames = await self._stream.receive()
-            self._feedback.note_frames()
             # Each is let go of once it is read: one may be a value of hundreds of megabytes.
             frames.reverse()
             while frames:
@@ -238,7 +240,6 @@ class Pipeline:
         self._bursts.begin()
         if self._builder.has_work:
             await self._hand_over()
-        self._feedback.reading = False
         while not self._applier.free:
             self._free.clear()
             await self._free.wait()
@@ -249,7 +250,6 @@ class Pipeline:
         if (bound, exact) == (self._hold.bound, self._hold.exact):
             await self._hold.stand()
         self._relations.refresh()
-        self._feedback.reading = True
 
     def _receive_message(self, message: Message, size: int) -> bool:
         """Take in one message; return True if the batch is to be handed over after it."""
@@ -305,13 +305,11 @@ class Pipeline:
 
     async def _hand_over(self) -> None:
         self._hand_over_at_commit = False
-        self._feedback.reading = False
         # Stays so if we are stopped in between: then the batch is dropped, and is never confirmed.
         self._handing_over = True
         await self._bursts.wait()
         await self._applier.put(self._builder.take())
         self._handing_over = False
-        self._feedback.reading = True
 
     def _after_apply(self) -> None:
         if self._applier.free:

@@ -21,6 +21,7 @@ from cdc.sync.layout import Layout
 from cdc.sync.tasks import first_error
 from cdc.target.checkpoint import Checkpoint
 from cdc.target.copies import Chunk
+from cdc.target.sole import join_copiers
 
 # The stream stands still for about so long.
 ROUND_S = 5.0
@@ -81,6 +82,7 @@ class Workers:
             settings = self._settings
             source = await self._open(settings.source.require_dsn())
             target = await self._open(settings.target.require_dsn())
+            await join_copiers(target, settings.source.slot)
             self._pairs[number] = Sessions(source, target)
         return self._pairs[number]
 

@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 
 from cdc.errors import Fenced, PositionLost
 from cdc.lsn import Lsn, format_lsn, parse_lsn
-from cdc.postgres.session import Connection
+from cdc.postgres.session import INSTANCE, Connection
 from cdc.sqlfiles import read_sql
 from cdc.target.statements import Execute
 
@@ -39,6 +39,8 @@ class Checkpoint:
     changes: int
     age_s: float
     """Seconds since it last moved, by the target's clock."""
+    ours: bool = False
+    """The epoch is of a claim by this process."""
 
     @property
     def lsn_text(self) -> str | None:
@@ -57,11 +59,13 @@ class _Row:
     transactions: int
     changes: int
     age_s: float
+    claimed_by: str | None
 
 
 _COLUMNS = (
     "slot, system_identifier, timeline, database, lsn::text, epoch, transactions, changes,"
-    " extract(epoch from clock_timestamp() - updated_at)::float8 as age_s"
+    " extract(epoch from clock_timestamp() - updated_at)::float8 as age_s,"
+    " to_jsonb(checkpoint) ->> 'claimed_by' as claimed_by"
 )
 
 
@@ -72,7 +76,10 @@ async def add_bookkeeping(connection: Connection) -> None:
 
 async def bring_up_to_date(connection: Connection) -> bool:
     """Add what an older version of this program has not created; return whether it lacked some."""
-    cursor = await connection.execute("select to_regclass('cdc.copy') is null")
+    cursor = await connection.execute(
+        "select not exists (select from pg_attribute"
+        " where attrelid = to_regclass('cdc.checkpoint') and attname = 'claimed_by')"
+    )
     row = await cursor.fetchone()
     older = row is not None and bool(row[0])
     if older:
@@ -133,32 +140,39 @@ async def claim(connection: Connection, slot: str, epoch: int | None) -> Checkpo
     """Raise the checkpoint's epoch, so that no session before this one can write any more.
 
     Waits for a COMMIT of ours that is still under way, and then returns what it left. `epoch` is
-    the one that we hold, None for a daemon that starts; raises Fenced if another daemon raised it,
-    PositionLost if the target was restored meanwhile.
+    the one that we hold, None for a daemon that starts; raises as `require_claim` does.
     """
     cursor = connection.cursor(row_factory=class_row(_Row))
     await cursor.execute(
-        "update cdc.checkpoint set epoch = epoch + 1 where slot = %s and lsn is not null"
-        f" and (epoch = %s or %s::int8 is null) returning {_COLUMNS}",
-        (slot, epoch, epoch),
+        "update cdc.checkpoint set epoch = epoch + 1, claimed_by = %(us)s || (epoch + 1)"
+        " where slot = %(slot)s and lsn is not null"
+        " and (%(epoch)s::int8 is null or epoch >= %(epoch)s and claimed_by = %(us)s || epoch)"
+        f" returning {_COLUMNS}",
+        {"us": f"{INSTANCE} ", "slot": slot, "epoch": epoch},
     )
     row = await cursor.fetchone()
     if row is None:
-        await _require_epoch(connection, slot, epoch)
+        if epoch is not None:
+            await require_claim(connection, slot, epoch)
         raise fenced(slot)
     return _checkpoint(row)
 
 
-async def _require_epoch(connection: Connection, slot: str, epoch: int | None) -> None:
-    """Raise PositionLost if the target's epoch is older than ours: nobody else has raised it."""
+async def require_claim(connection: Connection, slot: str, epoch: int) -> None:
+    """Raise unless the newest claim is ours, answered or not; waits for nobody.
+
+    Fenced if another daemon's is newer, PositionLost if the target was restored meanwhile.
+    """
     found = await load_checkpoint(connection, slot)
-    if epoch is not None and (found is None or found.epoch < epoch):
+    if found is None or found.epoch < epoch:
         at = "no checkpoint" if found is None else f"an older checkpoint, {found.lsn_text}"
         raise PositionLost(
             f"the target has {at} for slot {slot}: it was restored to an earlier state",
             hint="changes may be missing on the target: make a new copy (README, “When the slot is"
             " lost”)",
         )
+    if not found.ours:
+        raise fenced(slot)
 
 
 def advance(
@@ -194,6 +208,7 @@ def _checkpoint(row: _Row) -> Checkpoint:
         transactions=row.transactions,
         changes=row.changes,
         age_s=row.age_s,
+        ours=row.claimed_by == f"{INSTANCE} {row.epoch}",
     )
 
 

@@ -15,12 +15,16 @@ create table if not exists cdc.checkpoint (
   changes           bigint not null default 0,
   updated_at        timestamptz not null default now()
 );
+-- Missing in the first versions.
+alter table cdc.checkpoint add column if not exists claimed_by text;
 comment on table cdc.checkpoint is
   'Where the stream stands: moved in the transaction that holds the data. Never edit by hand.';
 comment on column cdc.checkpoint.lsn is
   'Up to here the target holds what the source has committed; null until the slot is there.';
 comment on column cdc.checkpoint.epoch is
   'Raised by each daemon that starts: one of an older epoch can write no more.';
+comment on column cdc.checkpoint.claimed_by is
+  'Process that raised the epoch, and to what: so it knows its own claim, answered or not.';
 
 create table if not exists cdc.copy (
   slot         text not null references cdc.checkpoint on delete cascade,
