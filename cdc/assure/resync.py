@@ -13,7 +13,7 @@ from cdc.settings import Settings
 from cdc.source.copied import load_copied_tables
 from cdc.source.slot import RESYNC, emit_barrier
 from cdc.target.checkpoint import bring_up_to_date, load_checkpoint
-from cdc.target.copies import request_copies
+from cdc.target.copies import request_anew
 from cdc.target.ledger import record
 
 
@@ -40,7 +40,7 @@ async def request_resync(settings: Settings, names: Sequence[QualifiedName]) -> 
         await bring_up_to_date(target)
         wanted = list(names) or there
         async with target.transaction():
-            await request_copies(target, slot, wanted, anew=True)
+            await request_anew(target, slot, wanted, gap=False)
             shown = ", ".join(f"{schema}.{name}" for schema, name in wanted)
             await record(target, slot, "resync asked for", shown)
         await emit_barrier(source, RESYNC)

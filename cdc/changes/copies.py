@@ -8,7 +8,8 @@ written when the stream stands at that very LSN. So until the copy of a table ha
     come whole      they are applied as they always are
 
 Rows go to the table itself if it was empty, else to a shadow beside it, which takes its place when
-all is there: who reads the table sees whole states only.
+all is there: who reads the table sees whole states only. A table that the stream was applied to
+without a gap is complete, whatever somebody did to its rows; it is mended in place.
 
 A table that nobody has heard of is one that is to be copied: it came into the schema.
 """
@@ -63,11 +64,13 @@ class Copies:
         self.noticed = noticed
         self.postponed: set[QualifiedName] = set()
         """Tables that the target lacks: they are copied when it has them."""
+        self.mending: set[QualifiedName] = set()
+        """Complete tables of which rows may differ nevertheless: they are compared and mended."""
 
     @property
     def pending(self) -> bool:
         """Something is being copied, or can be."""
-        return not self.under_way.keys() <= self.postponed
+        return bool(self.mending) or not self.under_way.keys() <= self.postponed
 
     def look_up(self, name: QualifiedName) -> TableCopy | None:
         """Return the copy of a table that is under way, or is to be made; None: it is complete."""
@@ -92,8 +95,10 @@ class Copies:
         for name in names:
             self._complete.add(name)
             self.under_way.pop(name, None)
+            self.mending.discard(name)
 
     def forget(self, name: QualifiedName) -> None:
         """Note that a table is not there any more."""
         self._complete.discard(name)
         self.under_way.pop(name, None)
+        self.mending.discard(name)

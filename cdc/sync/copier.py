@@ -86,7 +86,7 @@ class Copier:
         self._progress = CopyProgress()
         self._wanted = asyncio.Event()
         copies.noticed = self._wanted.set
-        if copies.under_way:
+        if copies.pending:
             self._wanted.set()
 
     @property
@@ -128,8 +128,9 @@ class Copier:
         published = {table.qualified_name for table in copied.tables}
         rows = {row.name: row for row in await load_copies(target, self._slot)}
         for name in published:
-            if name not in rows or not rows[name].completed:
+            if name not in rows or not (rows[name].completed or rows[name].live):
                 self._copies.request(name)
+        self._copies.mending = {row.name for row in rows.values() if row.live and not row.completed}
         for name in [name for name in self._copies.under_way if name not in published]:
             self._copies.forget(name)
         await request_copies(target, self._slot, sorted(self._copies.under_way.keys() - rows))
@@ -142,7 +143,8 @@ class Copier:
         self._note(await load_copies(target, self._slot))
 
     async def _load_layout(self, source: Connection, target: Connection) -> Layout:
-        return await load_layout(source, target, self._settings, self._copies.under_way)
+        names = self._copies.under_way.keys() | self._copies.mending
+        return await load_layout(source, target, self._settings, names)
 
     def _leave_out(self, layout: Layout) -> None:
         """Let tables that the target lacks wait; raise CheckFailed where none may."""
@@ -174,7 +176,7 @@ class Copier:
                 [chunk for chunk in chunks if chunk.table in layout.tables],
                 snapshot,
                 layout,
-                destinations={row.name: row.destination for row in rows},
+                rows={row.name: row for row in rows},
                 checkpoint=self._target.checkpoint,
                 count=self._count,
             )

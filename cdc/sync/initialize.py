@@ -33,7 +33,7 @@ from cdc.target.checkpoint import (
     bring_up_to_date,
     load_checkpoint,
 )
-from cdc.target.copies import request_copies, take_over
+from cdc.target.copies import request_anew, request_copies, take_over
 from cdc.target.tables import prepare_tables
 
 log = logging.getLogger(__name__)
@@ -89,8 +89,10 @@ async def _initialize(pair: _Pair, *, snapshot: bool) -> Checkpoint:
     names = [table.qualified_name for table in copied.tables]
     async with pair.target.transaction():
         if snapshot:
-            # Whoever finds a copy that was cut off, or said to be, makes it anew.
-            await request_copies(pair.target, pair.slot, names, anew=checkpoint is not None)
+            if checkpoint is None:
+                await request_copies(pair.target, pair.slot, names)
+            else:  # a copy that was cut off, or is said to be
+                await request_anew(pair.target, pair.slot, names, gap=True)
         else:
             await take_over(pair.target, pair.slot, names)
         await begin_stream(pair.target, pair.slot, lsn)

@@ -13,6 +13,7 @@ from cdc.changes.policy import REPLICATE, Policy
 from cdc.errors import CheckFailed
 from cdc.postgres.catalog import Catalog, CatalogTable
 from cdc.postgres.catalog_reader import load_catalog
+from cdc.postgres.equality import equality
 from cdc.postgres.names import quoted
 from cdc.postgres.session import Connection
 from cdc.settings import Settings
@@ -22,7 +23,8 @@ from cdc.source.publication import PublishedTable
 from cdc.sync.policies import policies
 from cdc.target.copies import CopyRow, begin_copy, mark_complete
 from cdc.target.ledger import record, resolve_gaps
-from cdc.target.shadow import drop_shadows, make_shadow, merge
+from cdc.target.merge import Merge, merge
+from cdc.target.shadow import drop_shadows, make_shadow
 from cdc.target.tables import prepare_tables
 
 
@@ -47,6 +49,15 @@ class TableLayout:
     def merged(self) -> list[str]:
         """The columns that a shadow has from the source, or by the table's policy."""
         return [*self.columns, *(column.name for column in self.policy.added)]
+
+    def merge(self, within: str = "true") -> Merge:
+        """Return how rows get into the target's table: all, or those within a condition."""
+        into = quoted(*self.target.qualified_name)
+        columns = {column.name: column for column in self.target.columns}
+        same = " and ".join(
+            f"t.{quoted(name)} {equality(columns[name])} s.{quoted(name)}" for name in self.key
+        )
+        return Merge(own(self.target), into, self.merged, same, self.policy, within)
 
     @property
     def cut(self) -> Cut:
@@ -124,10 +135,12 @@ async def begin_copies(
 
 
 async def _shadow(target: Connection, row: CopyRow, table: TableLayout) -> str | None:
-    """Return the name of the shadow that a table needs, None if it is empty.
+    """Return the name of the shadow that a table needs, None if it is live, or empty.
 
     Raises CheckFailed if it has rows of which nobody has said that they may go.
     """
+    if row.live:
+        return None
     cursor = await target.execute(f"select exists (select from {own(table.target)})".encode())
     found = await cursor.fetchone()
     if found is None or not found[0]:
@@ -150,14 +163,7 @@ async def complete_copies(
     for row in rows:
         table = layout.tables[row.name]
         if row.shadow is not None:
-            await merge(
-                target,
-                table.target,
-                row.shadow,
-                columns=table.merged,
-                key=table.key,
-                policy=table.policy,
-            )
+            await merge(target, quoted(*row.destination), table.merge())
     for row in rows:
         for statement in row.foreign_keys:
             await target.execute(statement.encode())

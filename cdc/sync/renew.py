@@ -18,7 +18,7 @@ from cdc.source.stream import ReplicationStream
 from cdc.sync.initialize import ensure_tables
 from cdc.sync.start import identify
 from cdc.target.checkpoint import load_checkpoint, renew_checkpoint
-from cdc.target.copies import request_copies
+from cdc.target.copies import request_anew
 from cdc.target.ledger import has_open_gap, record
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ async def renew(settings: Settings, lost: PositionLost) -> None:
                 )
             await renew_checkpoint(target, identity, created.consistent_point)
             names = [table.qualified_name for table in copied.tables]
-            await request_copies(target, slot, names, anew=True)
+            await request_anew(target, slot, names, gap=True)
     log.warning(
         "changes may be missing on the target: all tables are copied again",
         extra={

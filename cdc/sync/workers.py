@@ -20,7 +20,7 @@ from cdc.sync.chunk import Count, Sessions, copy_chunk
 from cdc.sync.layout import Layout
 from cdc.sync.tasks import first_error
 from cdc.target.checkpoint import Checkpoint
-from cdc.target.copies import Chunk
+from cdc.target.copies import Chunk, CopyRow
 from cdc.target.sole import join_copiers
 
 # The stream stands still for about so long.
@@ -47,7 +47,7 @@ class Workers:
         snapshot: str,
         layout: Layout,
         *,
-        destinations: Mapping[QualifiedName, QualifiedName],
+        rows: Mapping[QualifiedName, CopyRow],
         checkpoint: Checkpoint,
         count: Count,
     ) -> None:
@@ -65,9 +65,9 @@ class Workers:
                 )
                 while left and monotonic() < until:
                     chunk = left.popleft()
-                    table, place = layout.tables[chunk.table], destinations[chunk.table]
+                    table, row = layout.tables[chunk.table], rows[chunk.table]
                     await copy_chunk(
-                        sessions, chunk, table, place, checkpoint=checkpoint, count=count
+                        sessions, chunk, table, row, checkpoint=checkpoint, count=count
                     )
 
         try:

@@ -31,6 +31,8 @@ class CopyRow:
     foreign_keys: list[str]
     replaces: bool
     """Rows that the table has may go: the copy was asked for."""
+    live: bool
+    """The stream has been applied to the table without a gap: it is mended in place."""
     begun: bool
     completed: bool
     chunks: int
@@ -68,7 +70,7 @@ class Chunk:
 
 
 _COPIES = """
-select c.table_schema, c.table_name, c.shadow, c.foreign_keys, c.replaces,
+select c.table_schema, c.table_name, c.shadow, c.foreign_keys, c.replaces, c.live,
        c.begun_at is not null as begun,
        c.completed_at is not null as completed, count(s.chunk)::int as chunks,
        count(s.copied_at)::int as chunks_copied,
@@ -91,37 +93,49 @@ async def load_copies(connection: Connection, slot: str) -> list[CopyRow]:
 
 def mirror(rows: Iterable[CopyRow]) -> Copies:
     """Return the copies as whoever folds changes needs them."""
-    complete, under_way = list[QualifiedName](), list[TableCopy]()
-    for row in rows:
-        if row.completed:
-            complete.append(row.name)
-        else:
-            under_way.append(TableCopy(row.name, row.destination, row.stage))
-    return Copies(complete, under_way)
-
-
-async def request_copies(
-    connection: Connection, slot: str, names: Iterable[QualifiedName], *, anew: bool = False
-) -> None:
-    """Note that tables are to be copied; `anew`: also those that were, or are being so."""
-    what = (
-        "do update set replaces = true, begun_at = null, completed_at = null, rows = null,"
-        " bytes = null, requested_at = clock_timestamp()"
-        if anew
-        else "do nothing"
+    copies = Copies(
+        [row.name for row in rows if row.completed or row.live],
+        [
+            TableCopy(row.name, row.destination, row.stage)
+            for row in rows
+            if not row.completed and not row.live
+        ],
     )
+    copies.mending = {row.name for row in rows if row.live and not row.completed}
+    return copies
+
+
+async def request_copies(connection: Connection, slot: str, names: Iterable[QualifiedName]) -> None:
+    """Note that tables are to be copied that nobody has heard of."""
+    await connection.cursor().executemany(
+        "insert into cdc.copy (slot, table_schema, table_name) values (%s, %s, %s)"
+        " on conflict do nothing",
+        [(slot, *name) for name in names],
+    )
+
+
+async def request_anew(
+    connection: Connection, slot: str, names: Iterable[QualifiedName], *, gap: bool
+) -> None:
+    """Note that tables are to be copied again; rows that they have may go.
+
+    `gap`: changes may be missing, so that the rows that are there cannot be changed any more.
+    """
     for schema, name in names:
-        if anew:
-            await connection.execute(
-                "delete from cdc.snapshot_chunk"
-                " where slot = %s and table_schema = %s and table_name = %s",
-                (slot, schema, name),
-            )
+        where = {"slot": slot, "schema": schema, "name": name, "gap": gap}
         await connection.execute(
-            "insert into cdc.copy (slot, table_schema, table_name, replaces)"
-            " values (%s, %s, %s, %s)"
-            f" on conflict (slot, table_schema, table_name) {what}".encode(),
-            (slot, schema, name, anew),
+            "delete from cdc.snapshot_chunk where slot = %(slot)s"
+            " and table_schema = %(schema)s and table_name = %(name)s",
+            where,
+        )
+        await connection.execute(
+            "insert into cdc.copy as c (slot, table_schema, table_name, replaces)"
+            " values (%(slot)s, %(schema)s, %(name)s, true)"
+            " on conflict (slot, table_schema, table_name) do update set replaces = true,"
+            " live = (c.live or c.completed_at is not null) and not %(gap)s,"
+            " begun_at = null, completed_at = null, rows = null, bytes = null,"
+            " requested_at = clock_timestamp()",
+            where,
         )
 
 
@@ -214,6 +228,20 @@ async def mark_copied(
         raise Unavailable("a copy under way was asked for anew")
 
 
+async def make_one_chunk(connection: Connection, slot: str, name: QualifiedName) -> None:
+    """Let a table be copied as a whole, by one transaction."""
+    where = (slot, *name)
+    await connection.execute(
+        "delete from cdc.snapshot_chunk where slot = %s and table_schema = %s and table_name = %s",
+        where,
+    )
+    await connection.execute(
+        "insert into cdc.snapshot_chunk (slot, table_schema, table_name, chunk)"
+        " values (%s, %s, %s, 0)",
+        where,
+    )
+
+
 async def mark_complete(connection: Connection, slot: str, names: Sequence[QualifiedName]) -> None:
     """Mark copies as complete, in the transaction that made them so."""
     for name in names:
@@ -221,7 +249,7 @@ async def mark_complete(connection: Connection, slot: str, names: Sequence[Quali
             "with gone as (delete from cdc.snapshot_chunk"
             "  where slot = %(slot)s and table_schema = %(schema)s and table_name = %(name)s"
             "  returning rows, bytes)"
-            " update cdc.copy set completed_at = clock_timestamp(), shadow = null,"
+            " update cdc.copy set completed_at = clock_timestamp(), shadow = null, live = false,"
             "  foreign_keys = '{}', rows = (select sum(rows) from gone),"
             "  bytes = (select sum(bytes) from gone)"
             " where slot = %(slot)s and table_schema = %(schema)s and table_name = %(name)s",
