@@ -8,7 +8,7 @@ On the target a table may have a column more than on the wire, by its policy (`c
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TypeAlias
 
@@ -40,7 +40,7 @@ class Table:
     destination: QualifiedName
     """Where its rows are written: its own name, but for a shadow (`changes.copies`)."""
     in_part: bool = False
-    """Rows may be missing: its copy has not come whole yet."""
+    """Rows may be missing or wrong: its copy has not come whole yet, or it is being mended."""
     key_is_assumed: bool = False
     """The key is from the target's catalog, not from the wire: rows that it cannot tell apart mean
     that the source has another by now. Not for a table that retains rows."""
@@ -157,7 +157,10 @@ class RelationCache:
     def _identify(self, relation: Relation) -> Table:
         name = relation.schema, relation.name
         copy = None if self._copies is None else self._copies.look_up(name)
-        return identify(relation, self._primary_keys, self._policies.get(name, REPLICATE), copy)
+        policy = self._policies.get(name, REPLICATE)
+        table = identify(relation, self._primary_keys, policy, copy)
+        mending = self._copies is not None and name in self._copies.mending
+        return replace(table, in_part=True) if mending else table
 
     def __getitem__(self, relation_id: int) -> Table:
         """Return the table; raise KeyError if no Relation message named it."""

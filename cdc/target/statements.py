@@ -159,7 +159,8 @@ class TableStatements:
             f" where {' and '.join(conditions) or 'true'} limit 1)"
         )
         what = f"delete from {self._own}" if new is None else f"update {self._own} set {sets}"
-        return Execute(f"{what} {which}{self._mark}".encode(), tuple(values), rows=1)
+        text = f"{what} {which}{self._mark}".encode()
+        return Execute(text, tuple(values), rows=1, at_most=self.table.in_part)
 
     @cached_property
     def _delete_row(self) -> bytes:
