@@ -156,7 +156,7 @@ def test_a_commit_whose_answer_is_lost(tiny: Pair) -> None:
 def test_a_chunk_whose_answer_is_lost(tiny: Pair) -> None:
     """A chunk that is written and not answered is known of before the stream goes on behind it."""
     with before(tiny, "target") as (proxy, env), writing(tiny):
-        proxy.begin(Fault.LOSE_COMMIT)
+        proxy.begin(Fault.LOSE_CHUNK)
         with spawn_cdc(tiny, "run", env=env) as daemon:
             assert proxy.lost.wait(20)
             daemon.wait_for_log('"message":"copied"')
