@@ -91,8 +91,13 @@ def described(error: BaseException) -> str:
         return error.message
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    name = type(error).__name__
     code = error.sqlstate if isinstance(error, psycopg.Error) else None
-    return f"{type(error).__name__} ({code})" if code else type(error).__name__
+    if code is None and isinstance(error, psycopg.OperationalError):
+        # The driver's own words on a connection: it names the server, and no value passed by.
+        said = str(error).strip().partition("\n")[0]
+        return f"{name}: {said}" if said else name
+    return f"{name} ({code})" if code else name
 
 
 FIRST_DELAY_S = 0.2

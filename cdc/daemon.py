@@ -44,6 +44,7 @@ from cdc.sync.start import identify, start_stream
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
 from cdc.target.copies import load_copies, mirror
+from cdc.target.sole import end_copiers
 
 log = logging.getLogger(__name__)
 
@@ -175,14 +176,15 @@ class Daemon:
         async with await connect(dsn) as source:
             if self._until.current and self._limits.until is None:
                 self._limits.until = await emit_barrier(source)
-            if await wait_for_lease(
+            rival = await wait_for_lease(
                 source,
                 settings.source.slot,
                 patience_s=PATIENCE_S if self._until.asked else None,
                 superseded=self._target.require_unclaimed,
-            ):
-                # Who had it may have begun or finished some.
-                self._copies = await self._load_copies()
+            )
+            if rival or self._copies is None or self._copies.pending:
+                # Who had it before, be it we, may have written chunks that nobody noted here.
+                self._copies = await self._load_copies(alone=True)
             stream = await ReplicationStream.connect(dsn)
             try:
                 await self._stream(source, stream)
@@ -235,9 +237,11 @@ class Daemon:
         except BaseExceptionGroup as group:
             raise first_error(group) from group
 
-    async def _load_copies(self) -> Copies:
-        """Ask the target once for the copies under way; from then on this process knows."""
+    async def _load_copies(self, *, alone: bool = False) -> Copies:
+        """Ask the target for the copies under way; `alone`: when those who wrote them are gone."""
         async with await connect(self._settings.target.require_dsn()) as target:
+            if alone:
+                await end_copiers(target, self._settings.source.slot)
             return mirror(await load_copies(target, self._settings.source.slot))
 
     async def _keep_looking(self, source: Connection, copier: Copier) -> None:

@@ -34,7 +34,17 @@ async def become_sole_writer(connection: Connection, slot: str, *, first: bool) 
     deadline = monotonic() + PATIENCE_S
     while not await try_lock(connection, _writer(slot)):
         await _end(connection, _writer(slot), deadline)
-    while first and await holders(connection, _copiers(slot)):
+    if first:
+        await end_copiers(connection, slot)
+
+
+async def end_copiers(connection: Connection, slot: str) -> None:
+    """End sessions that copy: what they have written is written, and no more will come.
+
+    Raises Unavailable if one stays.
+    """
+    deadline = monotonic() + PATIENCE_S
+    while await holders(connection, _copiers(slot)):
         await _end(connection, _copiers(slot), deadline)
 
 

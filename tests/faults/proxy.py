@@ -24,6 +24,7 @@ DELAY_S = 0.05
 # server says that it is done.
 COMMIT = b"commit\0"
 BEFORE_COMMIT = 6
+COPY = b"from stdin"
 
 T = TypeVar("T")
 
@@ -47,6 +48,8 @@ class Fault(Enum):
     """A COMMIT reaches the server; instead of its answer there comes a RST."""
     LOSE_CLAIM = auto()
     """The same of the statement that claims the checkpoint."""
+    LOSE_CHUNK = auto()
+    """The same of the COMMIT of a session that copies rows."""
     HOLD_COMMIT = auto()
     """A COMMIT is held back, and what follows it; what comes before has arrived."""
 
@@ -58,6 +61,7 @@ class Line:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
     stalled: bool = False
+    copies: bool = False
     awaited: bytes | None = None
     """The answer that is to be lost."""
 
@@ -79,6 +83,7 @@ class Line:
 # What is looked for in a request, and in its answer.
 LOST = {
     Fault.LOSE_COMMIT: (COMMIT, b"COMMIT\0"),
+    Fault.LOSE_CHUNK: (b"COMMIT\0", b"COMMIT\0"),
     Fault.LOSE_CLAIM: (b"update cdc.checkpoint set epoch", b"UPDATE 1\0"),
 }
 
@@ -177,7 +182,9 @@ class Proxy:
     ) -> None:
         while data := await reader.read(BLOCK):
             lost = LOST.get(self._fault) if self._fault else None
-            if lost is not None and lost[0] in data:
+            line.copies |= COPY in data
+            of_copy = line.copies or self._fault is not Fault.LOSE_CHUNK
+            if lost is not None and lost[0] in data and of_copy:
                 line.awaited = lost[1]
             if self._fault is Fault.HOLD_COMMIT and COMMIT in data:
                 at = data.index(COMMIT) - BEFORE_COMMIT

@@ -153,6 +153,19 @@ def test_a_commit_whose_answer_is_lost(tiny: Pair) -> None:
     assert fetch(tiny.target_dsn, "select changes from cdc.checkpoint") == [90]
 
 
+def test_a_chunk_whose_answer_is_lost(tiny: Pair) -> None:
+    """A chunk that is written and not answered is known of before the stream goes on behind it."""
+    with before(tiny, "target") as (proxy, env), writing(tiny):
+        proxy.begin(Fault.LOSE_CHUNK)
+        with spawn_cdc(tiny, "run", env=env) as daemon:
+            assert proxy.lost.wait(20)
+            daemon.wait_for_log('"message":"copied"')
+            goes_on(tiny)
+            assert daemon.terminate() == 0, daemon.log()
+    drain(tiny)
+    same_rows(tiny)
+
+
 def test_a_claim_whose_answer_is_lost(tiny: Pair) -> None:
     """A daemon whose claim was not answered is not fenced off by it, at the start or later."""
     with before(tiny, "target") as (proxy, env):
