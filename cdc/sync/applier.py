@@ -87,6 +87,7 @@ class Applier:
     async def _apply(self, batch: Batch) -> None:
         before = self._target.checkpoint.lsn
         continues = self._target.in_transaction
+        rested = self._target.connected and not continues
         waits, since = delays(), monotonic()
         while True:
             try:
@@ -107,6 +108,11 @@ class Applier:
                         f"the target was away for {self._patience_s:.0f} s: {described(ex)}",
                         hint="try again when it is back; nothing is lost while the slot keeps WAL",
                     ) from ex
+                if rested:
+                    # A compute that was suspended has ended the session, and wakes up for another.
+                    rested = False
+                    log.info("the session was ended at rest: connecting anew")
+                    continue
                 delay = next(waits)
                 log.warning(
                     "the target is away or busy: trying again",

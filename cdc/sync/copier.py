@@ -171,9 +171,10 @@ class Copier:
             # Not older than the snapshot: a column that came since is in what is copied.
             layout = await self._load_layout(source, target)
             rows = await load_copies(target, self._slot)
-            chunks = await load_chunks(target, self._slot)
+            rank = {name: n for n, name in enumerate(layout.in_order)}
+            chunks = [c for c in await load_chunks(target, self._slot) if c.table in rank]
             await workers.copy(
-                [chunk for chunk in chunks if chunk.table in layout.tables],
+                sorted(chunks, key=lambda chunk: (rank[chunk.table], chunk.number)),
                 snapshot,
                 layout,
                 rows={row.name: row for row in rows},

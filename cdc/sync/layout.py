@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import psycopg
+
 from cdc.changes.copies import QualifiedName
 from cdc.changes.policy import REPLICATE, Policy
 from cdc.errors import CheckFailed
@@ -15,6 +17,7 @@ from cdc.postgres.catalog import Catalog, CatalogTable
 from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.equality import equality
 from cdc.postgres.names import quoted
+from cdc.postgres.ordering import reference_order
 from cdc.postgres.session import Connection
 from cdc.settings import Settings
 from cdc.source.chunks import Cut, own, plan_chunks
@@ -74,6 +77,16 @@ class Layout:
     """Tables that the target lacks."""
     target: Catalog
     chunk_bytes: int
+
+    @property
+    def in_order(self) -> list[QualifiedName]:
+        """The tables, each after those that it references where there is such an order."""
+        return [name for name in reference_order(self.target) if name in self.tables]
+
+    @property
+    def enforced(self) -> bool:
+        """Foreign keys between tables hold while they are copied."""
+        return any(self.target.tables[name].foreign_keys for name in self.tables)
 
 
 async def load_layout(
@@ -188,7 +201,11 @@ async def _drop_foreign_keys(
             if name not in names and key.references not in names:
                 continue
             alter = f"alter table {quoted(*name)}"
-            await target.execute(f"{alter} drop constraint {quoted(key.name)}".encode())
+            try:
+                async with target.transaction():
+                    await target.execute(f"{alter} drop constraint {quoted(key.name)}".encode())
+            except psycopg.errors.InsufficientPrivilege:
+                continue  # the owner keeps it: then what is referred to has to come first
             add = f"{alter} add constraint {quoted(key.name)} {key.passive}"
             statements.setdefault(name if name in names else key.references, []).append(add)
     return statements

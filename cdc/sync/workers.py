@@ -72,7 +72,9 @@ class Workers:
 
         try:
             async with asyncio.TaskGroup() as tasks:
-                for number in range(min(self._settings.snapshot.workers, len(left))):
+                # Where foreign keys hold, a row comes after the one that it refers to.
+                most = 1 if layout.enforced else self._settings.snapshot.workers
+                for number in range(min(most, len(left))):
                     tasks.create_task(work(number))
         except BaseExceptionGroup as group:
             raise first_error(group) from None

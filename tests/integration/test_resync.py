@@ -257,7 +257,7 @@ def writing(pair: Pair) -> Iterator[None]:
                     " (select parent from credit.child)",
                     (n - 10,),
                 )
-                if done.is_set():
+                if done.wait(0.01):
                     return
 
     writer = threading.Thread(target=write)
