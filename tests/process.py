@@ -159,6 +159,9 @@ def streaming(pair: Pair, env: Mapping[str, str] | None = None) -> Iterator[Daem
 
 
 def all_copied(pair: Pair) -> bool:
-    """Tell whether no table of a pair is on its way, or is waited for."""
-    query = "select bool_and(completed_at is not null) from cdc.copy"
+    """Tell whether no table of a pair is on its way, or is waited for, and no session copies."""
+    query = (
+        "select bool_and(completed_at is not null) and not exists (select from pg_stat_activity"
+        " where datname = current_database() and application_name = 'cdc copy') from cdc.copy"
+    )
     return fetch(pair.target_admin_dsn, query) == [True]
