@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 SERVER_VERSIONS := 15.19.0 16.15.0 17.11.0
 SERVERS := $(foreach version,$(SERVER_VERSIONS),.servers/$(firstword $(subst ., ,$(version))))
 
-.PHONY: help demo test check bench servers clean
+.PHONY: help demo test check bench chaos servers clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -33,6 +33,9 @@ check: $(INSTALLED) ## lint, format, types, direction of imports
 
 bench: $(INSTALLED) ## measure the daemon; ARGS names the workload: big, value
 	@$(BIN)/python -m tests.bench $(or $(ARGS),--help)
+
+chaos: $(INSTALLED) ## let everything fail, at random and under load, for ten minutes
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 servers: $(SERVERS) ## fetch PostgreSQL 15, 16 and 17 into .servers, for the tests
 	@for server in $(SERVERS); do $$server/bin/postgres --version; done

@@ -6,9 +6,11 @@
 
 SQLSTATEs are the manual's (appendix A, "PostgreSQL Error Codes"); classes stand for all their codes
 unless a code is listed. A failed connection attempt carries no SQLSTATE: there the server's words
-decide, since a wrong password will be wrong in a minute too.
+decide, since a wrong password will be wrong in a minute too. Of our own disk's errors only those
+are tried again that somebody mends while we run.
 """
 
+import errno
 import random
 import re
 from collections.abc import Iterator
@@ -57,6 +59,8 @@ _BY_CLASS = {
     "XX": Verdict.RETRY,  # internal error: Neon's storage uses it while it moves
 }
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
 _HOPELESS = re.compile(
     r"authentication failed|role .* does not exist|database .* does not exist"
     r"|not permitted to log in|no pg_hba\.conf entry|no password supplied|certificate verify failed"
@@ -69,6 +73,8 @@ def judge(error: BaseException) -> Verdict:
     """Return what is done about an exception."""
     if isinstance(error, Unavailable | ConnectionError | TimeoutError):
         return Verdict.RETRY
+    if isinstance(error, OSError):
+        return Verdict.RETRY if error.errno in _FULL else Verdict.HALT
     if isinstance(error, CdcError) or not isinstance(error, psycopg.Error):
         return Verdict.HALT
     code = error.sqlstate
@@ -83,8 +89,15 @@ def described(error: BaseException) -> str:
     """Return what a log may say of an exception: never a message that could quote a value."""
     if isinstance(error, CdcError):
         return error.message
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    name = type(error).__name__
     code = error.sqlstate if isinstance(error, psycopg.Error) else None
-    return f"{type(error).__name__} ({code})" if code else type(error).__name__
+    if code is None and isinstance(error, psycopg.OperationalError):
+        # The driver's own words on a connection: it names the server, and no value passed by.
+        said = str(error).strip().partition("\n")[0]
+        return f"{name}: {said}" if said else name
+    return f"{name} ({code})" if code else name
 
 
 FIRST_DELAY_S = 0.2

@@ -1,6 +1,6 @@
 """The daemon: from settings to a stream that goes on until it is told to stop.
 
-    initialize where there is no checkpoint ─► [ connect ─► check the position ─► pipeline ]*
+    initialize what is missing ─► [ connect ─► wait for the slot ─► check position ─► pipeline ]*
 
 Whatever `backoff` calls RETRY ends one turn of the loop and begins another after a delay; anything
 else ends the process. A turn goes straight to the target, or by way of the spool (`sync.spool`).
@@ -22,34 +22,42 @@ from cdc.assure.preflight.facts import Intent
 from cdc.assure.preflight.findings import Severity
 from cdc.backoff import Verdict, delays, described, judge
 from cdc.budget import WalBudget
-from cdc.errors import CdcError, CheckFailed, TargetAway
-from cdc.lsn import Lsn, format_lsn
+from cdc.changes.copies import Copies
+from cdc.errors import CdcError, CheckFailed, PositionLost, TargetAway
+from cdc.lsn import Lsn
 from cdc.postgres.session import Connection, connect
-from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.source import budget
+from cdc.source.copied import load_copied_tables
+from cdc.source.lease import has_standby, wait_for_lease
 from cdc.source.row import row_reader
 from cdc.source.slot import emit_barrier
 from cdc.source.stream import ReplicationStream
 from cdc.sync.adopt import adopt_missing_tables
+from cdc.sync.copier import Copier, Report
 from cdc.sync.initialize import initialize
-from cdc.sync.pipeline import Limits
-from cdc.sync.snapshot import Report
+from cdc.sync.pipeline import Limits, Pipeline
+from cdc.sync.renew import renew
+from cdc.sync.report import log_progress
 from cdc.sync.spool import choice
 from cdc.sync.spool.alone import replay_alone
+from cdc.sync.start import asking_target
 from cdc.sync.tasks import first_error
-from cdc.sync.turn import Conductor, Sides, begin_turn
+from cdc.sync.turn import Conductor, Copying, Sides, Turn, begin_turn
 from cdc.target.apply import Target
+from cdc.target.copies import load_copies, mirror
+from cdc.target.sole import end_copiers
 
 log = logging.getLogger(__name__)
 
-# How often the list of published tables is compared with the tables that there are.
-ADOPT_INTERVAL_S = 30.0
+# How often the published tables are compared with those that are copied.
+LOOK_INTERVAL_S = 30.0
 
 # How often the source is asked how much WAL it still keeps for the slot.
 BUDGET_INTERVAL_S = 30.0
 
-PROGRESS_INTERVAL_S = 60.0
+# How often the source is asked whether another daemon stands by.
+STANDBY_INTERVAL_S = 2.0
 
 # A command that was asked to come to an end waits this long for a database that is away.
 PATIENCE_S = 60.0
@@ -62,11 +70,13 @@ class Until:
     current: bool = False
     """All that is committed on the source when it starts."""
     lsn: Lsn | None = None
+    copied: bool = False
+    """When all tables are copied."""
 
     @property
     def asked(self) -> bool:
         """There is an end."""
-        return self.current or self.lsn is not None
+        return self.current or self.lsn is not None or self.copied
 
 
 class Daemon:
@@ -80,24 +90,29 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._turn: asyncio.Task[None] | None = None
         self._pipeline: Conductor | None = None
-        self._target = Target(
+        self._target = self._make_target()
+        # A command with an end does not queue: it gives up.
+        self._limits = (
+            Limits(until.lsn, PATIENCE_S, until.copied)
+            if until.asked
+            else Limits(away_s=choice.away_s(settings))
+        )
+        self._copies: Copies | None = None
+        self._budget = WalBudget()
+        self._ready = False
+        self._streamed = False
+        self._away = False
+        self._ended = False
+
+    def _make_target(self) -> Target:
+        settings = self._settings
+        return Target(
             settings.target.require_dsn(),
             settings.source.schemas,
             settings.source.slot,
             quarantine=settings.apply.on_error == "quarantine",
             read_row=row_reader(settings.source.require_dsn()),
         )
-        # A command with an end does not queue: it gives up.
-        self._limits = (
-            Limits(until.lsn, patience_s=PATIENCE_S)
-            if until.asked
-            else Limits(away_s=choice.away_s(settings))
-        )
-        self._budget = WalBudget()
-        self._ready = False
-        self._streamed = False
-        self._away = False
-        self._ended = False
 
     def stop(self) -> None:
         """Finish the batch in hand and return from `run`; what is before the stream is cut off."""
@@ -118,6 +133,10 @@ class Daemon:
             self._streamed = False
             try:
                 await self._take_turn()
+            except PositionLost as lost:
+                if self._settings.source.on_slot_lost != "resync":
+                    raise
+                await self._renew(lost)
             except (psycopg.Error, CdcError, OSError) as ex:
                 if judge(ex) is not Verdict.RETRY:
                     raise
@@ -130,6 +149,13 @@ class Daemon:
             else:
                 if self._ended:
                     return
+
+    async def _renew(self, lost: PositionLost) -> None:
+        """Begin anew with another slot; nothing that was remembered holds any more."""
+        await self._target.close()
+        await renew(self._settings, lost)
+        self._target = self._make_target()
+        self._ready = False
 
     async def _take_turn(self) -> None:
         """Run one turn as a task, so that `stop` can end it where there is no stream yet."""
@@ -157,6 +183,9 @@ class Daemon:
         """One turn: from connecting to the source to the end of its stream."""
         settings = self._settings
         unready = await self._prepare()
+        if self._until.copied and self._copies is not None and not self._copies.pending:
+            self._ended = True
+            return
         dsn = settings.source.require_dsn()
         async with await self._connect_source(dsn) as source:
             if self._until.current and self._limits.until is None:
@@ -164,13 +193,20 @@ class Daemon:
             if unready is not None:
                 # However long it takes: the source's WAL is watched.
                 await budget.look(source, settings.source.slot, self._budget)
+            rival = await wait_for_lease(
+                source,
+                settings.source.slot,
+                patience_s=PATIENCE_S if self._until.asked else None,
+                superseded=self._target.require_unclaimed,
+            )
+            if rival or (self._copies is not None and self._copies.pending):
+                # Who had it before, be it we, may have written chunks that nobody noted here.
+                self._copies = None
             stream = await ReplicationStream.connect(dsn)
             try:
                 await self._stream(source, stream, unready)
             finally:
                 await stream.close()
-            if self._until.asked and self._ended and not self._stopping.is_set():
-                await adopt_missing_tables(source, settings)
 
     async def _connect_source(self, dsn: str) -> Connection:
         """Connect; where the source is away, see that nothing stays behind in the spool."""
@@ -189,7 +225,8 @@ class Daemon:
         if self._ready:
             return None
         try:
-            await prepare(self._settings, snapshot=True, report=self._report)
+            await prepare(self._settings, snapshot=True)
+            self._copies = await self._load_copies()
         except (psycopg.Error, CdcError, OSError) as ex:
             if judge(ex) is not Verdict.RETRY or self._until.asked:
                 raise
@@ -201,47 +238,84 @@ class Daemon:
         self, source: Connection, stream: ReplicationStream, unready: Exception | None
     ) -> None:
         sides = Sides(source, stream, self._target)
+        copying = Copying(self._known_copies, self._report)
         async with begin_turn(
-            sides, self._settings, self._limits, away=self._away, unready=unready
+            sides, self._settings, self._limits, copying, away=self._away, unready=unready
         ) as turn:
             self._streamed = True
             turn.progress.budget = self._budget
+            if turn.copier is not None:
+                await self._look_for_tables(source, turn.copier)
             self._pipeline = turn.conductor
             if self._stopping.is_set():
                 self._pipeline.stop()
             try:
                 async with asyncio.TaskGroup() as tasks:
                     beside = [
-                        tasks.create_task(self._look_after(source, adopt=not turn.by_spool)),
-                        tasks.create_task(_log_progress(turn.progress)),
+                        tasks.create_task(self._look_after(source, turn)),
+                        tasks.create_task(log_progress(turn.progress)),
                     ]
+                    if turn.copier is not None:
+                        beside.append(tasks.create_task(turn.copier.run()))
                     await self._pipeline.run(status_interval_s=turn.status_interval_s)
                     for task in beside:
                         task.cancel()
             except BaseExceptionGroup as group:
                 raise first_error(group) from group
         self._away = False
-        self._ended = not turn.by_spool
+        self._ended = turn.copier is not None or self._stopping.is_set()
+        if not self._ended:
+            self._copies = None  # copies may have been asked for by what was queued
 
-    async def _look_after(self, source: Connection, *, adopt: bool) -> None:
-        """Watch the source's WAL, and keep a publication that is a list of tables complete."""
-        adopted = -math.inf
+    async def _known_copies(self) -> Copies:
+        """Return the copies under way: as this process knows them, else as the target does."""
+        if self._copies is None:
+            self._copies = await self._load_copies(alone=True)
+        return self._copies
+
+    async def _load_copies(self, *, alone: bool = False) -> Copies:
+        """Ask the target for the copies under way; `alone`: when those who wrote them are gone."""
+        with asking_target():
+            async with await connect(self._settings.target.require_dsn()) as target:
+                if alone:
+                    await end_copiers(target, self._settings.source.slot)
+                return mirror(await load_copies(target, self._settings.source.slot))
+
+    async def _look_after(self, source: Connection, turn: Turn) -> None:
+        """Look now and then, one thing after the other: who stands by, the WAL, new tables.
+
+        Who writes to none of those sends no sign of them.
+        """
+        looked = budgeted = -math.inf
         while True:
-            await budget.look(source, self._settings.source.slot, self._budget)
-            if adopt and monotonic() - adopted >= ADOPT_INTERVAL_S:
-                await self._adopt(source)
-                adopted = monotonic()
-            await asyncio.sleep(min(ADOPT_INTERVAL_S, BUDGET_INTERVAL_S))
+            if isinstance(turn.conductor, Pipeline):
+                present = await has_standby(source, self._settings.source.slot)
+                turn.conductor.standby.heed(present=present)
+            if monotonic() - budgeted > BUDGET_INTERVAL_S:
+                budgeted = monotonic()
+                await budget.look(source, self._settings.source.slot, self._budget)
+            if turn.copier is not None and monotonic() - looked > LOOK_INTERVAL_S:
+                looked = monotonic()
+                try:
+                    await self._look_for_tables(source, turn.copier)
+                except psycopg.errors.LockNotAvailable:
+                    log.info("a new table is locked: publishing it later")
+            await asyncio.sleep(STANDBY_INTERVAL_S)
 
-    async def _adopt(self, source: Connection) -> None:
-        try:
-            await adopt_missing_tables(source, self._settings)
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.ForeignKeyViolation) as ex:
-            # Somebody writes to it, or it refers to rows that are still in the stream.
-            log.info("adopting a new table later", extra={"reason": type(ex).__name__})
+    async def _look_for_tables(self, source: Connection, copier: Copier) -> None:
+        """Publish and copy tables that nobody has heard of."""
+        assert self._copies is not None
+        await adopt_missing_tables(source, self._settings)
+        copied = await load_copied_tables(source, self._settings.source)
+        tables = [] if copied is None else copied.tables
+        new = [t.qualified_name for t in tables if not self._copies.knows(t.qualified_name)]
+        for name in new:
+            self._copies.request(name)
+        if new or self._copies.postponed:
+            copier.ask()
 
 
-async def prepare(settings: Settings, *, snapshot: bool, report: Report) -> None:
+async def prepare(settings: Settings, *, snapshot: bool) -> None:
     """Check both sides, then initialize what is missing; raise CheckFailed with all findings."""
     intent = Intent.COPY if snapshot else Intent.TAKE_OVER
     findings = await preflight(settings, intent=intent)
@@ -251,7 +325,7 @@ async def prepare(settings: Settings, *, snapshot: bool, report: Report) -> None
             "; ".join(f"{finding.subject}: {finding.problem}" for finding in breaking),
             hint=breaking[0].mend if len(breaking) == 1 else "`cdc check` shows how to mend each",
         )
-    await initialize(settings, snapshot=snapshot, report=report)
+    await initialize(settings, snapshot=snapshot)
 
 
 async def run(settings: Settings, until: Until, report: Report) -> None:
@@ -261,24 +335,3 @@ async def run(settings: Settings, until: Until, report: Report) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, daemon.stop)
     await daemon.run()
-
-
-async def _log_progress(progress: Progress) -> None:
-    """Say now and then that the stream is alive, and how far it is."""
-    while True:
-        await asyncio.sleep(PROGRESS_INTERVAL_S)
-        log.info(
-            "progress",
-            extra={
-                "received": format_lsn(progress.received),
-                "applied": format_lsn(progress.applied),
-                "confirmed": format_lsn(progress.confirmed),
-                "transactions": progress.transactions,
-                "changes": progress.changes,
-                "batches": progress.batches,
-                "replays": progress.replays,
-                "repairs": progress.repairs,
-                "spooled_bytes": progress.spooled_bytes,
-                "spooled_transactions": progress.spooled_transactions,
-            },
-        )

@@ -52,6 +52,11 @@ class SourceSettings(_Side):
     plugin: Literal["pgoutput", "wal2json"] = Field(
         "pgoutput", description="output plugin of the slot: `pgoutput`, or `wal2json`"
     )
+    on_slot_lost: Literal["halt", "resync"] = Field(
+        "halt",
+        description="when the slot is lost or a side was restored: the daemon ends with 78, or"
+        " makes a new slot and copies all tables again",
+    )
 
 
 class TargetSettings(_Side):
@@ -75,6 +80,12 @@ class ApplySettings(_Section):
         16 << 20, ge=1 << 16, description="bytes received for a batch at most; bounds the memory"
     )
 
+    flush_interval: float = Field(
+        0,
+        ge=0,
+        description="seconds to gather changes before they are applied in one burst, so that Neon"
+        " sleeps in between; 0: at once",
+    )
     on_error: Literal["halt", "quarantine"] = Field(
         "halt",
         description="what is done about a change that the target refuses: the daemon ends with 78,"
@@ -83,9 +94,14 @@ class ApplySettings(_Section):
 
 
 class SnapshotSettings(_Section):
-    """The initial copy."""
+    """Copies of tables."""
 
-    workers: int = Field(4, ge=1, le=32, description="tables copied at once")
+    workers: int = Field(4, ge=1, le=32, description="chunks copied at once")
+    chunk_bytes: int = Field(
+        32 << 20,
+        ge=1 << 13,
+        description="bytes of a table in one chunk, about; the stream stands still for it",
+    )
 
 
 class SpoolSettings(_Section):

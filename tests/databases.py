@@ -64,9 +64,9 @@ def published(pair: Pair) -> list[object]:
     return fetch(pair.source_dsn, query, pair.publication)
 
 
-def adopted(pair: Pair) -> list[object]:
-    """Give what the ledger says of adoptions."""
-    return fetch(pair.target_dsn, "select detail from cdc.ledger where event = 'table adopted'")
+def copied(pair: Pair) -> list[object]:
+    """Give what the ledger says of copies."""
+    return fetch(pair.target_dsn, "select detail from cdc.ledger where event = 'tables copied'")
 
 
 def waits_for_lock(dsn: str) -> bool:

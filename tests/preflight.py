@@ -14,6 +14,7 @@ from cdc.assure.preflight.findings import Finding, Severity, Side
 from cdc.settings import Settings, load_settings
 from cdc.sync.initialize import initialize
 from tests.pair import Pair
+from tests.process import ok
 
 Expected: TypeAlias = tuple[Severity, Side, str, str]
 """Severity, side and subject of a finding, and a part of its problem."""
@@ -103,4 +104,7 @@ def find_and_mend(
 
 def init(pair: Pair, *, snapshot: bool = True) -> None:
     """Copy the pair, so that it has publication, slot and checkpoint."""
-    asyncio.run(initialize(settings_of(pair), snapshot=snapshot, report=lambda _: None))
+    if snapshot:
+        ok(pair, "init")
+    else:
+        asyncio.run(initialize(settings_of(pair), snapshot=False))

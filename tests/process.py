@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.databases import fetch, wait_until
 from tests.pair import Pair
 
 # Generous: the machines of a CI are slow, and a test that hits it has failed anyway.
@@ -153,4 +154,14 @@ def streaming(pair: Pair, env: Mapping[str, str] | None = None) -> Iterator[Daem
     """Run the daemon, past its initial copy."""
     with spawn_cdc(pair, "run", env=env) as daemon:
         daemon.wait_for_log(STREAMING)
+        wait_until(lambda: daemon.process.poll() is not None or all_copied(pair), 60)
         yield daemon
+
+
+def all_copied(pair: Pair) -> bool:
+    """Tell whether no table of a pair is on its way, or is waited for, and no session copies."""
+    query = (
+        "select bool_and(completed_at is not null) and not exists (select from pg_stat_activity"
+        " where datname = current_database() and application_name = 'cdc copy') from cdc.copy"
+    )
+    return fetch(pair.target_admin_dsn, query) == [True]

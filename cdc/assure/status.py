@@ -12,6 +12,7 @@ from cdc.postgres.session import Connection, connect, endpoint
 from cdc.settings import Settings
 from cdc.source.copied import load_copied_tables
 from cdc.target.checkpoint import load_checkpoint
+from cdc.target.copies import CopyRow, load_copies
 from cdc.target.quarantine import count_open
 
 
@@ -31,6 +32,8 @@ class Status:
     changes_applied: int
     snapshot_rows: int
     snapshot_tables: int
+    copying: list[str]
+    """Tables whose copies are under way, and how far they are."""
     open_ledger_entries: list[str]
     quarantined_changes: int
     spooled_bytes: int
@@ -47,10 +50,11 @@ async def load_status(settings: Settings) -> Status:
         copied = await load_copied_tables(source, settings.source)
         lag = await measure_lag(source, settings, ask_target=False)
         checkpoint = await load_checkpoint(target, slot)
-        tables = rows = quarantined = 0
+        quarantined = 0
+        copies: list[CopyRow] = []
         entries: list[str] = []
         if checkpoint is not None:
-            tables, rows = await _snapshot(target, slot)
+            copies = await load_copies(target, slot)
             entries = await _ledger(target, slot)
             quarantined = await count_open(target, slot)
     spooled = peek(settings)
@@ -67,8 +71,9 @@ async def load_status(settings: Settings) -> Status:
         epoch=checkpoint.epoch if checkpoint else None,
         transactions_applied=checkpoint.transactions if checkpoint else 0,
         changes_applied=checkpoint.changes if checkpoint else 0,
-        snapshot_rows=rows,
-        snapshot_tables=tables,
+        snapshot_rows=sum(copy.rows for copy in copies),
+        snapshot_tables=sum(copy.completed for copy in copies),
+        copying=[_copying(copy) for copy in copies if not copy.completed],
         open_ledger_entries=entries,
         quarantined_changes=quarantined,
         spooled_bytes=spooled.bytes if spooled else 0,
@@ -76,14 +81,15 @@ async def load_status(settings: Settings) -> Status:
     )
 
 
-async def _snapshot(target: Connection, slot: str) -> tuple[int, int]:
-    cursor = await target.execute(
-        "select count(*), coalesce(sum(rows), 0)::int8 from cdc.snapshot_chunk where slot = %s",
-        (slot,),
-    )
-    row = await cursor.fetchone()
-    assert row is not None
-    return int(str(row[0])), int(str(row[1]))
+def _copying(copy: CopyRow) -> str:
+    name = f"{copy.table_schema}.{copy.table_name}"
+    if not copy.begun:
+        return f"{name}: not begun"
+    shown = f"{name}: {copy.chunks_copied} of {copy.chunks} chunks, {copy.rows:,} rows"
+    if not copy.chunks_copied or copy.seconds is None:
+        return shown
+    left_s = copy.seconds / copy.chunks_copied * (copy.chunks - copy.chunks_copied)
+    return f"{shown}, about {left_s:.0f} s left"
 
 
 async def _ledger(target: Connection, slot: str) -> list[str]:

@@ -30,11 +30,13 @@ class Policy:
     truncate: Literal["replicate", "ignore", "halt"] = "replicate"
     marker: str = "deleted_at"
     """Name of the column that a soft delete sets: a timestamp with time zone of the target."""
+    skips: bool = False
+    """Nothing of it is for the target: its copy has not begun (`changes.copies`)."""
 
     @property
     def retains(self) -> bool:
         """Rows that the source has deleted may still be on the target."""
-        return self.deletes != "replicate"
+        return self.deletes != "replicate" or self.skips
 
     @property
     def added(self) -> tuple[Column, ...]:
@@ -45,6 +47,7 @@ class Policy:
 
 
 REPLICATE: Final = Policy()
+SKIP: Final = Policy(truncate="ignore", skips=True)
 
 
 def retain(
@@ -55,6 +58,8 @@ def retain(
     `key` has the positions of the columns whose values a Delete is sure to bring, `commit_time` is
     the transaction's (µs since 2000-01-01).
     """
+    if policy.skips:
+        return None
     match message:
         case Delete() if policy.deletes == "ignore":
             return None

@@ -8,11 +8,12 @@ On the target a table may have a column more than on the wire, by its policy (`c
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TypeAlias
 
-from cdc.changes.policy import REPLICATE, Policy
+from cdc.changes.copies import Copies, Stage, TableCopy
+from cdc.changes.policy import REPLICATE, SKIP, Policy
 from cdc.errors import ChangeRefused
 from cdc.wire.messages import Column, Relation, Row, Value
 
@@ -36,6 +37,10 @@ class Table:
     policy: Policy
     retains: bool
     """`policy.retains`, which is asked for each change."""
+    destination: QualifiedName
+    """Where its rows are written: its own name, but for a shadow (`changes.copies`)."""
+    in_part: bool = False
+    """Rows may be missing or wrong: its copy has not come whole yet, or it is being mended."""
     key_is_assumed: bool = False
     """The key is from the target's catalog, not from the wire: rows that it cannot tell apart mean
     that the source has another by now. Not for a table that retains rows."""
@@ -67,8 +72,11 @@ def identify(
     relation: Relation,
     primary_keys: Mapping[QualifiedName, tuple[str, ...]],
     policy: Policy = REPLICATE,
+    copy: TableCopy | None = None,
 ) -> Table:
-    """Return the table behind a Relation message."""
+    """Return the table behind a Relation message; `copy` is that of it which is under way."""
+    if copy is not None and copy.stage is Stage.NOT_BEGUN:
+        policy = SKIP
     columns = tuple(column.name for column in relation.columns)
     if relation.replica_identity == "f":
         names = primary_keys.get((relation.schema, relation.name), ())
@@ -79,7 +87,17 @@ def identify(
         key = tuple(n for n, column in enumerate(relation.columns) if column.is_key)
     columns += tuple(column.name for column in policy.added)
     assumed = relation.replica_identity == "f" and bool(key) and not policy.retains
-    return Table(relation, columns, key, key_getter(key), policy, policy.retains, assumed)
+    return Table(
+        relation,
+        columns,
+        key,
+        key_getter(key),
+        policy,
+        policy.retains,
+        copy.destination if copy is not None else (relation.schema, relation.name),
+        copy is not None and copy.stage is Stage.IN_PART,
+        assumed,
+    )
 
 
 def key_getter(positions: tuple[int, ...]) -> Callable[[Row], Key]:
@@ -108,9 +126,11 @@ class RelationCache:
         self,
         primary_keys: Mapping[QualifiedName, tuple[str, ...]],
         policies: Mapping[QualifiedName, Policy] | None = None,
+        copies: Copies | None = None,
     ) -> None:
         self._primary_keys = primary_keys
         self._policies = policies or {}
+        self._copies = copies
         self._tables: dict[int, Table] = {}
         self._ids: dict[QualifiedName, int] = {}
 
@@ -123,12 +143,24 @@ class RelationCache:
         known = self._tables.get(relation.relation_id)
         if known is not None and known.relation == relation:
             return False
-        name = relation.schema, relation.name
-        table = identify(relation, self._primary_keys, self._policies.get(name, REPLICATE))
+        table = self._identify(relation)
         named_before = table.name in self._ids
         self._tables[relation.relation_id] = table
         self._ids[table.name] = relation.relation_id
         return known is not None or named_before
+
+    def refresh(self) -> None:
+        """Look at the tables anew: copies have come further. Not while their changes are held."""
+        for relation_id, table in self._tables.items():
+            self._tables[relation_id] = self._identify(table.relation)
+
+    def _identify(self, relation: Relation) -> Table:
+        name = relation.schema, relation.name
+        copy = None if self._copies is None else self._copies.look_up(name)
+        policy = self._policies.get(name, REPLICATE)
+        table = identify(relation, self._primary_keys, policy, copy)
+        mending = self._copies is not None and name in self._copies.mending
+        return replace(table, in_part=True) if mending else table
 
     def __getitem__(self, relation_id: int) -> Table:
         """Return the table; raise KeyError if no Relation message named it."""

@@ -15,7 +15,7 @@ import typer
 
 from cdc import __version__
 from cdc.backoff import Verdict, described, judge
-from cdc.cli import check, config, demo, init, lag, quarantine, run, slot, status
+from cdc.cli import check, config, demo, init, lag, quarantine, resync, run, slot, status
 from cdc.errors import CdcError, NeedsOperator, Unavailable
 from cdc.observe.logs import set_up_logging
 
@@ -62,6 +62,7 @@ app.command()(check.check)
 app.command()(init.init)
 app.command()(run.run)
 app.command()(lag.lag)
+app.command()(resync.resync)
 app.command()(status.status)
 app.add_typer(slot.app, name="slot")
 app.add_typer(quarantine.app, name="quarantine")

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from cdc import daemon
 from cdc.cli.output import settings
-from cdc.cli.progress import snapshot_progress
-from cdc.daemon import prepare
+from cdc.cli.progress import copy_progress
 
 
 def init(
@@ -19,9 +19,13 @@ def init(
 ) -> None:
     """Make both databases ready: publication, slot, bookkeeping, initial copy, checkpoint.
 
-    Safe to repeat: does what is missing, and begins a copy anew that was cut off. The target's
+    Safe to repeat: does what is missing, and goes on with a copy that was cut off. The target's
     tables must be there and be empty. Applications may write to the source all the while.
     """
-    with snapshot_progress() as report:
-        asyncio.run(prepare(settings(context), snapshot=not no_snapshot, report=report))
+    given = settings(context)
+    if no_snapshot:
+        asyncio.run(daemon.prepare(given, snapshot=False))
+    else:
+        with copy_progress() as report:
+            asyncio.run(daemon.run(given, daemon.Until(copied=True), report))
     typer.echo("ready: `cdc run` starts the stream")

@@ -1,4 +1,4 @@
-"""A progress bar for the initial copy on a terminal, a log line now and then elsewhere."""
+"""A progress bar for copies on a terminal, a log line now and then elsewhere."""
 
 import logging
 import sys
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from time import monotonic
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cdc.sync.snapshot import Report, SnapshotProgress
+from cdc.sync.copier import CopyProgress, Report
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +17,8 @@ _LOG_INTERVAL_S = 5.0
 
 
 @contextmanager
-def snapshot_progress() -> Iterator[Report]:
-    """Yield a function that shows how far the copy has come."""
+def copy_progress() -> Iterator[Report]:
+    """Yield a function that shows how far the copies have come."""
     if sys.stderr.isatty():
         with _bar() as report:
             yield report
@@ -33,17 +33,18 @@ def _bar() -> Iterator[Report]:
         BarColumn(),
         TextColumn("{task.completed:,} rows, {task.fields[tables]} tables"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("copy", total=None, tables="", visible=False)
 
-        def report(state: SnapshotProgress) -> None:
+        def report(state: CopyProgress) -> None:
             progress.update(
                 task,
                 completed=state.rows,
                 total=max(state.estimated_rows, state.rows),
                 tables=f"{state.tables_done}/{state.tables}",
-                visible=True,
+                visible=state.tables_done < state.tables,
             )
 
         yield report
@@ -52,17 +53,19 @@ def _bar() -> Iterator[Report]:
 def _logger() -> Report:
     last = monotonic()
 
-    def report(state: SnapshotProgress) -> None:
+    def report(state: CopyProgress) -> None:
         nonlocal last
-        done = state.tables_done == state.tables
-        if done or monotonic() - last > _LOG_INTERVAL_S:
+        if not state.tables:
+            return
+        if state.complete or monotonic() - last > _LOG_INTERVAL_S:
             last = monotonic()
             log.info(
-                "copying",
+                "copied" if state.complete else "copying",
                 extra={
                     "rows": state.rows,
                     "bytes": state.bytes,
                     "tables": f"{state.tables_done}/{state.tables}",
+                    "chunks": f"{state.chunks_done}/{state.chunks}",
                 },
             )
 

@@ -7,7 +7,7 @@ import typer
 
 from cdc import daemon
 from cdc.cli.output import settings
-from cdc.cli.progress import snapshot_progress
+from cdc.cli.progress import copy_progress
 from cdc.lsn import Lsn, parse_lsn
 
 
@@ -40,5 +40,5 @@ def run(
     is waited for; what needs an operator exits 78 and says what to do.
     """
     until = daemon.Until(current=until_current, lsn=until_lsn)
-    with snapshot_progress() as report:
+    with copy_progress() as report:
         asyncio.run(daemon.run(settings(context), until, report))

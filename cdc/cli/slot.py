@@ -90,9 +90,7 @@ async def _create(given: Settings) -> None:
                 )
             # A publication has to be older than the slot, or its first changes cannot be decoded.
             await ensure_tables(source, given)
-        await create_slot(
-            stream.connection, given.source.slot, plugin=given.source.plugin, snapshot="nothing"
-        )
+        await create_slot(stream.connection, given.source.slot, plugin=given.source.plugin)
     finally:
         await stream.close()
 

@@ -35,6 +35,7 @@ def status(
             ("behind", readable_bytes(found.lag.lag_bytes)),
             ("target", found.target),
             ("snapshot", f"{found.snapshot_rows:,} rows of {found.snapshot_tables} tables"),
+            *((("copying", "\n".join(found.copying)),) if found.copying else ()),
             ("checkpoint", at),
             (
                 "applied",

@@ -20,8 +20,8 @@ SLOT = SourceSettings().slot
 class Applied:
     """What the target says."""
 
-    lsn: str | None
-    """None until the snapshot is complete."""
+    copied: bool
+    """All tables are."""
     epoch: int
     """Raised by each daemon that starts to stream."""
     rows_copied: int
@@ -31,19 +31,17 @@ class Applied:
     """Age of the newest commit that was applied; lag, as long as somebody writes."""
 
 
-NOTHING_APPLIED = Applied(None, 0, 0, 0, 0, None)
+NOTHING_APPLIED = Applied(False, 0, 0, 0, 0, None)
 
 _APPLIED = """
-select c.lsn::text as lsn, c.epoch, c.transactions, c.changes,
+select c.epoch, c.transactions, c.changes,
        extract(epoch from clock_timestamp() - c.commit_time)::float8 as seconds_behind,
-       (select coalesce(sum(rows), 0)::int8 from cdc.snapshot_chunk s where s.slot = c.slot)
+       (select coalesce(bool_and(completed_at is not null), false)
+          from cdc.copy t where t.slot = c.slot) as copied,
+       (select coalesce(sum(rows), 0)::int8 from cdc.copy t where t.slot = c.slot)
+         + (select coalesce(sum(rows), 0)::int8 from cdc.snapshot_chunk s where s.slot = c.slot)
          as rows_copied
   from cdc.checkpoint c where c.slot = %s
-"""
-
-# Tables that are being copied: a table that is done stands in cdc.snapshot_chunk.
-_COPYING = """
-select coalesce(sum(tuples_processed), 0)::int8 from pg_stat_progress_copy where command = 'COPY TO'
 """
 
 
@@ -64,12 +62,6 @@ class Meter:
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             row = None
         return row or NOTHING_APPLIED
-
-    async def rows_being_copied(self) -> int:
-        """Ask the source for the rows that it has sent of unfinished tables."""
-        row = await (await self._source.execute(_COPYING)).fetchone()
-        assert row is not None
-        return int(str(row[0]))
 
     async def lag_bytes(self) -> int:
         """Ask the source how much WAL it has that is not confirmed."""

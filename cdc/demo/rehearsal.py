@@ -136,13 +136,13 @@ class _Job:
         self._max_lag_s = 0.0
 
     async def copy(self, expected_rows: int) -> None:
-        """Start the daemon and wait until its snapshot is complete."""
+        """Start the daemon and wait until all tables are copied."""
         self._display.say(f"a writer starts: {WRITER_RATE:.0f} transactions a second; `cdc run`")
         self._runner.start("run")
-        while self._applied.lsn is None:
+        while not self._applied.copied:
             self._check()
             self._applied = await self._meter.applied()
-            rows = self._applied.rows_copied + await self._meter.rows_being_copied()
+            rows = self._applied.rows_copied
             share = min(1, rows / expected_rows)
             self._display.show("copying", f"{rows:,} rows", share)
             await asyncio.sleep(_TICK_S)

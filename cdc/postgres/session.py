@@ -8,13 +8,16 @@ them. That asks for a direct endpoint: a transaction pooler refuses startup opti
 `row_security=off` makes a role that lacks BYPASSRLS fail instead of copying the rows it can see.
 """
 
+import asyncio
+import secrets
 from typing import Literal, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
 
 from cdc.errors import SettingsError
+from cdc.postgres.watch import Backend, Watch, WatchedConnection, cut
 
 Connection: TypeAlias = AsyncConnection[tuple[object, ...]]
 
@@ -41,19 +44,38 @@ PINNED: dict[str, str] = {
 
 _TRANSACTION_TIMEOUT_VERSION = 170000
 
-# For a WAN: a peer that vanished without a FIN is noticed within about a minute, both when we wait
-# (keepalives) and when we send (tcp_user_timeout, Linux). Whatever the DSN says wins.
+# By whether the server knows transaction_timeout. The backend is the real one, whatever a proxy
+# that hands out keys of its own for cancelling (Neon's) says.
+_BEGIN = {
+    False: b"select pid, backend_start::text from pg_stat_get_activity(pg_backend_pid())",
+    True: b"select pid, backend_start::text, set_config('transaction_timeout', '0', false)"
+    b" from pg_stat_get_activity(pg_backend_pid())",
+}
+
+# For a WAN: a peer that vanished without a FIN is noticed within half a minute, both when we wait
+# (keepalives; and `watch`, which asks after as much silence) and when we send (tcp_user_timeout,
+# Linux). Whatever the DSN says wins.
 WAN: dict[str, str | int | None] = {
     "connect_timeout": 15,
     "keepalives": 1,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
     "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
+    "tcp_user_timeout": 30_000,
 }
 
+# How long a walsender holds the slot of a daemon that is gone without a word: a standby waits as
+# long. The server's own default is 60 s, and Supabase's. Whatever the DSN's options say wins.
+SENDER_TIMEOUT_MS = 15_000
 
-def conninfo(dsn: str, *, application_name: str) -> str:
+# What tells the sessions of this process from those of any other, at the end of their names.
+INSTANCE = secrets.token_hex(4)
+
+# The server cuts longer names off.
+_NAME_BYTES = 63
+
+
+def conninfo(dsn: str, *, application_name: str, replication: bool = False) -> str:
     """Return `dsn` with our defaults beneath it and the pinned settings above it."""
     try:
         given = conninfo_to_dict(dsn)
@@ -64,40 +86,51 @@ def conninfo(dsn: str, *, application_name: str) -> str:
             hint="write it as postgresql://user:password@host:5432/database?sslmode=verify-full",
         ) from None
     pins = " ".join(f"-c {name}={value}" for name, value in PINNED.items())
-    options = f"{given.get('options') or ''} {pins}".strip()
-    ours = {"options": options, "client_encoding": "UTF8"}
-    return make_conninfo("", **{**WAN, "application_name": application_name, **given, **ours})
+    ours = f"-c wal_sender_timeout={SENDER_TIMEOUT_MS}" if replication else ""
+    options = " ".join(str(part) for part in (ours, given.get("options"), pins) if part)
+    merged = {**WAN, "application_name": application_name, **given}
+    if replication:
+        merged["application_name"] = _with_instance(str(merged["application_name"]))
+    return make_conninfo("", **{**merged, "options": options, "client_encoding": "UTF8"})
+
+
+def _with_instance(name: str) -> str:
+    tail = f" {INSTANCE}"
+    return name.encode()[: _NAME_BYTES - len(tail)].decode(errors="ignore") + tail
 
 
 async def connect(dsn: str, *, application_name: str = "cdc") -> Connection:
     """Open an ordinary session in autocommit mode. Raises psycopg.OperationalError."""
-    return await _without_time_limit(
-        await AsyncConnection.connect(
-            conninfo(dsn, application_name=application_name), autocommit=True
-        )
+    given = conninfo(dsn, application_name=application_name)
+    return await _begun(await WatchedConnection.connect(given, autocommit=True), given)
+
+
+async def connect_replication(dsn: str, *, application_name: str = "cdc") -> WatchedConnection:
+    """Open a logical replication session: simple protocol only, so nothing is ever prepared.
+
+    Its name ends with `INSTANCE`, so that what holds a slot is known to be ours.
+    """
+    given = conninfo(dsn, application_name=application_name, replication=True)
+    connection = await WatchedConnection.connect(
+        given, autocommit=True, prepare_threshold=None, replication="database"
     )
+    return await _begun(connection, given)
 
 
-async def connect_replication(dsn: str, *, application_name: str = "cdc") -> Connection:
-    """Open a logical replication session: simple protocol only, so nothing is ever prepared."""
-    return await _without_time_limit(
-        await AsyncConnection.connect(
-            conninfo(dsn, application_name=application_name),
-            autocommit=True,
-            prepare_threshold=None,
-            replication="database",
-        )
-    )
-
-
-async def _without_time_limit(connection: Connection) -> Connection:
-    """Pin what only newer servers know: a startup option that a server does not know is fatal."""
-    if connection.info.server_version >= _TRANSACTION_TIMEOUT_VERSION:
-        try:
-            await connection.execute("set transaction_timeout = 0")
-        except BaseException:
-            await connection.close()
-            raise
+async def _begun(connection: WatchedConnection, conninfo: str) -> WatchedConnection:
+    """Begin the watch, and pin what only newer servers know: as a startup option it were fatal."""
+    newer = connection.info.server_version >= _TRANSACTION_TIMEOUT_VERSION
+    timeout_s = timeout_from_conninfo(conninfo_to_dict(conninfo))
+    limit = asyncio.get_running_loop().call_later(timeout_s, cut, connection)
+    try:
+        row = await (await connection.execute(_BEGIN[newer])).fetchone()
+    except BaseException:
+        await connection.close()
+        raise
+    finally:
+        limit.cancel()
+    assert row is not None
+    connection.watch = Watch(connection, conninfo, Backend(int(str(row[0])), str(row[1])))
     return connection
 
 

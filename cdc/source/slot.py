@@ -5,8 +5,9 @@ WAL is retained, its `confirmed_flush_lsn` from where a stream can resume. The v
 by version (manual, "pg_replication_slots"), so that newer ones are read through JSON.
 """
 
+import logging
+import secrets
 from dataclasses import dataclass
-from typing import Literal
 
 import psycopg
 from psycopg import sql
@@ -16,6 +17,8 @@ from cdc.errors import SlotBusy
 from cdc.lsn import Lsn, parse_lsn
 from cdc.postgres.session import Connection
 from cdc.source.plugin import Options, refusal
+
+log = logging.getLogger(__name__)
 
 FAILOVER_VERSION = 170000
 
@@ -117,18 +120,36 @@ async def identify_system(replication: Connection) -> SystemIdentity:
     )
 
 
-async def create_slot(
-    replication: Connection, name: str, *, plugin: str, snapshot: Literal["export", "nothing"]
-) -> CreatedSlot:
+async def create_slot(replication: Connection, name: str, *, plugin: str) -> CreatedSlot:
     """Create a logical slot; waits for the transactions that are running on the source.
 
     Where the server knows failover slots (17), it is one: it outlives a promoted standby.
     """
     failover = ", FAILOVER true" if replication.info.server_version >= FAILOVER_VERSION else ""
-    statement = f"CREATE_REPLICATION_SLOT {{}} LOGICAL {{}} (SNAPSHOT '{snapshot}'{failover})"
+    return await _create(
+        replication,
+        sql.SQL(f"CREATE_REPLICATION_SLOT {{}} LOGICAL {{}} (SNAPSHOT 'nothing'{failover})"),
+        name,
+        plugin,
+    )
+
+
+async def create_temporary_slot(replication: Connection, *, plugin: str) -> CreatedSlot:
+    """Create a slot that goes with the session, for its snapshot and the LSN that this is of."""
+    return await _create(
+        replication,
+        sql.SQL("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL {} (SNAPSHOT 'export')"),
+        f"cdc_copy_{secrets.token_hex(8)}",
+        plugin,
+    )
+
+
+async def _create(
+    replication: Connection, statement: sql.SQL, name: str, plugin: str
+) -> CreatedSlot:
     try:
         cursor = await replication.execute(
-            sql.SQL(statement).format(sql.Identifier(name), sql.Identifier(plugin))
+            statement.format(sql.Identifier(name), sql.Identifier(plugin))
         )
     except psycopg.Error as ex:
         refused = refusal(ex, plugin)
@@ -139,6 +160,22 @@ async def create_slot(
     assert row is not None
     _, consistent_point, exported, _ = row
     return CreatedSlot(parse_lsn(str(consistent_point)), str(exported) if exported else None)
+
+
+async def tell_oldest_writer(source: Connection) -> None:
+    """Log for whom a slot waits: for transactions that are writing already."""
+    cursor = await source.execute(
+        "select pid, application_name, extract(epoch from now() - xact_start)::int"
+        " from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()"
+        " order by xact_start limit 1"
+    )
+    row = await cursor.fetchone()
+    if row is not None:
+        pid, name, age_s = row
+        log.info(
+            "a slot is created, which waits for transactions that are writing now",
+            extra={"oldest_pid": pid, "oldest_application": name, "oldest_age_s": age_s},
+        )
 
 
 async def drop_slot(connection: Connection, name: str) -> None:
@@ -160,14 +197,20 @@ def busy(name: str, slot: Slot | None) -> SlotBusy:
     )
 
 
-async def emit_barrier(connection: Connection) -> Lsn:
+BARRIER = b"barrier"
+RESYNC = b"resync"
+"""Contents of logical messages with the prefix `cdc`; the second tells a daemon to look what is to
+be copied."""
+
+
+async def emit_barrier(connection: Connection, content: bytes = BARRIER) -> Lsn:
     """Write a message into the WAL and return its LSN: what was committed before lies below it.
 
     Transactional, so that its commit flushes the WAL: an LSN that nothing has flushed would not be
     sent, and would be waited for in vain.
     """
     cursor = await connection.execute(
-        "select pg_logical_emit_message(true, 'cdc', 'barrier')::text"
+        "select pg_logical_emit_message(true, 'cdc', %s::text)::text", (content.decode(),)
     )
     row = await cursor.fetchone()
     assert row is not None
@@ -199,3 +242,10 @@ async def holds_changes(connection: Connection, name: str, options: Options) -> 
         psycopg.errors.InsufficientPrivilege,
     ):
         return None
+
+
+async def wal_end(connection: Connection) -> Lsn:
+    """Return where the source's WAL ends: what commits from now on lies behind it."""
+    row = await (await connection.execute("select pg_current_wal_lsn()::text")).fetchone()
+    assert row is not None
+    return parse_lsn(str(row[0]))

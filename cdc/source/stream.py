@@ -5,6 +5,7 @@ psycopg has no API for streaming replication; its libpq wrapper is enough. Traps
 - Never wait through `AsyncConnection.wait`: a task cancelled inside it sends a CancelRequest, and
   the walsender ends ("canceling statement due to user request"). Cancelled inside `wait_async`, it
   stays usable, so that the last status update can still be sent.
+- Never without an interval: `wait_async` then polls, and costs a core.
 - Never `get_copy_data(0)`: it holds the GIL while it blocks.
 - An error at the end of the stream has its SQLSTATE in the result, not in what is raised.
 - Some changes are left out with a mere warning: by wal2json an UPDATE or DELETE of a table without
@@ -26,7 +27,8 @@ from psycopg.waiting import Wait, wait_async
 
 from cdc.errors import CheckFailed, NeedsOperator, PositionLost, Unavailable
 from cdc.lsn import Lsn, format_lsn
-from cdc.postgres.session import Connection, connect_replication
+from cdc.postgres.session import connect_replication
+from cdc.postgres.watch import WatchedConnection
 from cdc.settings import SourceSettings
 from cdc.source.plugin import Options, refusal, stream_options
 from cdc.source.slot import SystemIdentity, busy, identify_system
@@ -35,6 +37,9 @@ from cdc.wire.replication import encode_standby_status_update
 # Frames that one `receive` returns at most: some milliseconds of work before others get their turn.
 FRAMES = 2000
 FRAME_BYTES = 1 << 20
+
+# A wait looks around by itself so often: a server that was cut off is noticed at once anyway.
+WAIT_S = 1.0
 
 # PostgreSQL's epoch, 2000-01-01, in µs of Unix time.
 _EPOCH_US = 946_684_800_000_000
@@ -56,7 +61,7 @@ def _literal(value: str) -> sql.SQL:
 class ReplicationStream:
     """A replication session, and after `start` the stream of a slot."""
 
-    def __init__(self, connection: Connection, system: SystemIdentity) -> None:
+    def __init__(self, connection: WatchedConnection, system: SystemIdentity) -> None:
         self.connection = connection
         """Takes replication commands until `start`."""
         self._pgconn = connection.pgconn
@@ -73,6 +78,11 @@ class ReplicationStream:
         except BaseException:
             await connection.close()
             raise
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds of silence after which the server is asked after, if we wait for it."""
+        return self.connection.watch.patience_s if self.connection.watch is not None else 0.0
 
     async def sender_timeout_s(self) -> float:
         """Return after how many seconds of silence the walsender gives up; 0: never."""
@@ -119,7 +129,13 @@ class ReplicationStream:
 
     async def receive(self) -> list[bytes]:
         """Return the frames that are there, at least one; wait for it if there is none."""
-        return await wait_async(self._frames(), self._pgconn.socket)
+        watch = self.connection.watch
+        assert watch is not None
+        watch.begin()
+        try:
+            return await wait_async(watch.noting(self._frames()), self._pgconn.socket, WAIT_S)
+        finally:
+            watch.end()
 
     def _frames(self) -> PQGen[list[bytes]]:
         pgconn = self._pgconn
@@ -190,7 +206,7 @@ class ReplicationStream:
     async def finish(self) -> None:
         """End the stream in order, so that the last status update is surely taken in."""
         self._pgconn.put_copy_end()
-        await wait_async(self._drain(), self._pgconn.socket)
+        await wait_async(self._drain(), self._pgconn.socket, WAIT_S)
 
     def _drain(self) -> PQGen[None]:
         pgconn = self._pgconn

@@ -89,6 +89,7 @@ class Applier:
     async def _apply(self, batch: Batch) -> None:
         before = self._target.checkpoint.lsn
         continues = self._target.in_transaction
+        rested = self._target.connected and not continues
         waits, since = delays(), monotonic()
         while True:
             try:
@@ -104,13 +105,12 @@ class Applier:
                 if continues:
                     # What came before of this transaction is gone with the session.
                     raise Unavailable("the target was lost inside a large transaction") from ex
-                if self._patience_s is not None and monotonic() - since > self._patience_s:
-                    raise Unavailable(
-                        f"the target was away for {self._patience_s:.0f} s: {described(ex)}",
-                        hint="try again when it is back; nothing is lost while the slot keeps WAL",
-                    ) from ex
-                if self._away_s is not None and monotonic() - since > self._away_s:
-                    raise TargetAway(f"the target is away: {described(ex)}") from ex
+                if rested:
+                    # A compute that was suspended has ended the session, and wakes up for another.
+                    rested = False
+                    log.info("the session was ended at rest: connecting anew")
+                    continue
+                self._give_up(ex, monotonic() - since)
                 delay = next(waits)
                 log.warning(
                     "the target is away or busy: trying again",
@@ -119,6 +119,16 @@ class Applier:
                 await asyncio.sleep(delay)
             else:
                 return
+
+    def _give_up(self, error: BaseException, away_s: float) -> None:
+        """Raise if the target has been away for too long."""
+        if self._patience_s is not None and away_s > self._patience_s:
+            raise Unavailable(
+                f"the target was away for {self._patience_s:.0f} s: {described(error)}",
+                hint="try again when it is back; nothing is lost while the slot keeps WAL",
+            ) from error
+        if self._away_s is not None and away_s > self._away_s:
+            raise TargetAway(f"the target is away: {described(error)}") from error
 
     async def _is_committed(self, batch: Batch, before: Lsn | None) -> bool:
         """Ask a target that was away whether the COMMIT that was not answered came through."""

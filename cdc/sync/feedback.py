@@ -4,16 +4,20 @@ Three things move it: a batch was committed, the server asked, a second or an in
 Only what the target has committed is confirmed; while nothing is pending, all that has come is, but
 not before the pair that says so is on disk (`sync.position`).
 
-It also notices a source that is gone without a word: each status update asks for an answer.
+Each status update asks for an answer, so that a source that is there is never silent for long
+(`postgres.watch` notices one that is gone).
 """
 
 import asyncio
 import contextlib
+import logging
+import math
 from time import monotonic
 
-from cdc.errors import Unavailable
+from cdc.backoff import Verdict, described, judge
 from cdc.lsn import Lsn
 from cdc.progress import Progress
+from cdc.source.stream import ReplicationStream
 from cdc.sync.frames import Frames
 from cdc.sync.position import IdleFile, IdlePair
 
@@ -27,8 +31,9 @@ CONFIRM_INTERVAL_S = 0.1
 # While nothing is published, other WAL is confirmed this often: an fsync here each time.
 IDLE_INTERVAL_S = 1.0
 
-# A source that is silent for so long, though asked several times, is gone.
-SILENCE_S = 60.0
+COMPLAIN_INTERVAL_S = 60.0
+
+log = logging.getLogger(__name__)
 
 
 class Feedback:
@@ -42,9 +47,10 @@ class Feedback:
         self._saving: asyncio.Future[None] | None = None
         self._wake = asyncio.Event()
         self._reply_now = False
-        self._last_frame = self._last_status = self._pair_saved = monotonic()
-        self.reading = True
-        """False while backpressure stops the reading, so that silence means nothing."""
+        self._complained = -math.inf
+        self.alone = True
+        """No other daemon stands by: what is noted in our state directory is all that counts."""
+        self._last_status = self._pair_saved = monotonic()
 
     def wake(self) -> None:
         """Look for something to confirm."""
@@ -55,14 +61,9 @@ class Feedback:
         self._reply_now = True
         self._wake.set()
 
-    def note_frames(self) -> None:
-        """Note that the server is alive."""
-        self._last_frame = monotonic()
-
     async def run(self, interval_s: float) -> None:
-        """Confirm until cancelled; raises Unavailable when the source has gone silent."""
+        """Confirm until cancelled."""
         while True:
-            self._check_silence()
             await self.confirm()
             await asyncio.sleep(CONFIRM_INTERVAL_S)
             with contextlib.suppress(TimeoutError):
@@ -92,19 +93,43 @@ class Feedback:
         covered = applied
         if pair is not None and pair.checkpoint == applied:
             covered = pair.idle_confirmed
-        if covered < idle and (now or monotonic() - self._pair_saved > IDLE_INTERVAL_S):
+        if (
+            covered < idle
+            and self.alone
+            and (now or monotonic() - self._pair_saved > IDLE_INTERVAL_S)
+        ):
+            self._pair_saved = monotonic()
             pair = IdlePair(applied, idle)
-            # A save that is cut off goes on in its thread: the next one waits for its end.
-            if self._saving is not None:
-                await self._saving
-            self._saving = asyncio.ensure_future(asyncio.to_thread(self._idle_file.save, pair))
-            await asyncio.shield(self._saving)
-            self._idle_pair, self._pair_saved = pair, monotonic()
-            return idle
+            if await self._save(pair):
+                self._idle_pair = pair
+                return idle
         return covered
 
-    def _check_silence(self) -> None:
-        if not self.reading:
-            self.note_frames()
-        if monotonic() - self._last_frame > SILENCE_S:
-            raise Unavailable(f"the source has been silent for {SILENCE_S:.0f} s")
+    async def _save(self, pair: IdlePair) -> bool:
+        """Put a pair on disk; False, and a word about it now and then, while there is no room.
+
+        Changes go on meanwhile: all that it costs is WAL, which the source keeps.
+        """
+        # A save that is cut off goes on in its thread: the next one waits for its end.
+        if self._saving is not None:
+            await asyncio.wait([self._saving])
+        self._saving = asyncio.ensure_future(asyncio.to_thread(self._idle_file.save, pair))
+        try:
+            await asyncio.shield(self._saving)
+        except OSError as ex:
+            if judge(ex) is not Verdict.RETRY:
+                raise
+            if monotonic() - self._complained > COMPLAIN_INTERVAL_S:
+                self._complained = monotonic()
+                log.warning(
+                    "the state directory cannot be written to: WAL of others is not confirmed",
+                    extra={"error": described(ex), "hint": "make room on the disk of state.dir"},
+                )
+            return False
+        return True
+
+
+async def status_interval(stream: ReplicationStream) -> float:
+    """Return how often source and daemon hear from each other: thrice in the patience of both."""
+    patience = [await stream.sender_timeout_s(), stream.patience_s]
+    return min([STATUS_INTERVAL_S, *(each / 3 for each in patience if each)])

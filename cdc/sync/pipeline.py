@@ -4,6 +4,8 @@
     apply      one batch at a time, each one transaction with its checkpoint    (`applier`)
     feedback   tells the source how far we are                                  (`feedback`)
 
+Where a table is to be copied, the stream stands still at the LSN of the copy's snapshot (`hold`).
+
 A batch is handed over when the applier is free (so an idle pipeline is as fast as one row is), else
 it grows, up to the limits; then `receive` waits, the server's send buffer fills, and the source
 waits. That never stops `feedback`: a walsender that hears nothing ends the stream.
@@ -16,22 +18,28 @@ happens to the source ends the pipeline, and `daemon` begins another.
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 from cdc.changes.batch import BatchBuilder
-from cdc.changes.policy import Policy
-from cdc.changes.relations import QualifiedName, RelationCache
+from cdc.changes.copies import Copies
+from cdc.changes.relations import RelationCache
 from cdc.lsn import Lsn
 from cdc.progress import Progress
-from cdc.settings import Settings, parse_table_name
+from cdc.settings import Settings
+from cdc.source.slot import RESYNC
 from cdc.sync.applier import Applier
+from cdc.sync.bursts import QUIET_S, Bursts
 from cdc.sync.decoding import Decoding
 from cdc.sync.feedback import Feedback
 from cdc.sync.frames import Frames
+from cdc.sync.hold import Hold
+from cdc.sync.policies import policies
 from cdc.sync.position import IdleFile
+from cdc.sync.standby import Standby
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
-from cdc.wire.messages import Begin, Commit, Message, Relation
+from cdc.wire.messages import Begin, Commit, LogicalMessage, Message, Relation
 from cdc.wire.replication import PrimaryKeepalive, decode_frame
 from cdc.wire.wal2json import ShapeUnknown
 
@@ -49,16 +57,23 @@ class Limits:
     until: Lsn | None = None
     patience_s: float | None = None
     """None: as long as it takes."""
+    copied: bool = False
+    """End when all tables are copied."""
     away_s: float | None = None
     """After so long the target counts as away, and the pipeline ends. None: it waits."""
 
+    @property
+    def asked(self) -> bool:
+        """There is an end."""
+        return self.until is not None or self.copied
 
-def policies(settings: Settings) -> dict[QualifiedName, Policy]:
-    """Return what the settings say of single tables, by name."""
-    return {
-        parse_table_name(name): Policy(table.deletes, table.truncate, table.deleted_at)
-        for name, table in settings.tables.items()
-    }
+
+class _StandStill(Exception):
+    """A transaction is to wait for the copy of a table."""
+
+    def __init__(self, begin: Begin) -> None:
+        super().__init__()
+        self.begin = begin
 
 
 class Pipeline:
@@ -72,29 +87,47 @@ class Pipeline:
         progress: Progress,
         idle_file: IdleFile,
         *,
+        copies: Copies,
+        hold: Hold | None = None,
         settings: Settings,
         limits: Limits,
+        asked: Callable[[], None] = lambda: None,
+        wal_end: Callable[[], Awaitable[Lsn]] | None = None,
     ) -> None:
+        """`asked` is called when the stream holds the wish that a table be copied.
+
+        `wal_end` asks the source where its WAL ends; without it nothing is gathered for bursts.
+        """
+        self._asked = asked
         self._stream = stream
         self._decoding = decoding
         self._progress = progress
-        self._until = limits.until
+        self._copies = copies
+        self._hold = hold or Hold()
+        self._target = target
+        self._limits = limits
         self._max_rows = settings.apply.max_rows
         self._max_bytes = settings.apply.max_bytes
-        relations = RelationCache(target.primary_keys, policies(settings))
-        self._builder = BatchBuilder(relations)
+        self._relations = RelationCache(target.primary_keys, policies(settings), copies)
+        self._builder = BatchBuilder(self._relations)
         self._feedback = Feedback(stream, progress, idle_file)
+        interval_s = 0 if limits.asked or wal_end is None else settings.apply.flush_interval
+        self._bursts = Bursts(interval_s, wal_end)
+        idle_s = settings.target.idle_disconnect
         self._applier = Applier(
             target,
             progress,
-            idle_disconnect_s=settings.target.idle_disconnect,
+            idle_disconnect_s=min(idle_s, QUIET_S) if interval_s else idle_s,
             patience_s=limits.patience_s,
             away_s=limits.away_s,
             applied=self._after_apply,
         )
+        self.standby = Standby(progress, self._feedback, self._applier, self._hold)
+        """To be told whether another daemon stands by."""
         self._skipping = False
         self._hand_over_at_commit = False
         self._handing_over = False
+        self._free = asyncio.Event()
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -103,7 +136,7 @@ class Pipeline:
 
     def end_at(self, lsn: Lsn) -> None:
         """End once all up to an LSN is on the target."""
-        self._until = lsn
+        self._limits = replace(self._limits, until=lsn)
 
     async def run(self, *, status_interval_s: float) -> None:
         """Stream until the end; an exception of a task comes out as it is."""
@@ -111,9 +144,11 @@ class Pipeline:
             async with asyncio.TaskGroup() as tasks:
                 feedback = tasks.create_task(self._feedback.run(status_interval_s))
                 apply = tasks.create_task(self._applier.run())
+                bursts = tasks.create_task(self._bursts.run(self._progress, offer=self._offer))
                 await self._receive_until_stopped()
                 await self._finish_applying(apply)
                 feedback.cancel()
+                bursts.cancel()
         except BaseExceptionGroup as group:
             raise first_error(group) from group
         await self._feedback.confirm(final=True)
@@ -148,7 +183,6 @@ class Pipeline:
     async def _receive(self) -> None:
         while not self._reached():
             frames = await self._stream.receive()
-            self._feedback.note_frames()
             # Each is let go of once it is read: one may be a value of hundreds of megabytes.
             frames.reverse()
             while frames:
@@ -156,13 +190,12 @@ class Pipeline:
                     full = self._receive_frame(frames)
                 except ShapeUnknown as unknown:
                     full = await self._receive_again(unknown)
+                except _StandStill as held:
+                    full = await self._receive_behind_hold(held.begin)
                 if full:
                     await self._hand_over()
-            if self._applier.free and self._builder.has_work:
-                if self._builder.in_transaction:
-                    self._hand_over_at_commit = True
-                else:
-                    await self._hand_over()
+            await self._stand_at_end()
+            self._offer()
             # Frames may be there without end: the others get their turn here.
             await asyncio.sleep(0)
         if self._builder.has_work:
@@ -189,6 +222,39 @@ class Pipeline:
         await self._decoding.learn(unknown)
         return self._receive_payload(unknown.payload, len(unknown.payload))
 
+    async def _receive_behind_hold(self, begin: Begin) -> bool:
+        """Take in a Begin when the hold lets it through."""
+        while not self._hold.lets_through(begin.final_lsn):
+            await self._stand_still()
+        return self._receive_message(begin, 0)
+
+    async def _stand_at_end(self) -> None:
+        """Stand still where the source has nothing more before the hold's bound."""
+        while (
+            self._hold.bound is not None
+            and self._progress.received >= self._hold.bound
+            and not self._builder.in_transaction
+            and not self._skipping
+        ):
+            await self._stand_still()
+
+    async def _stand_still(self) -> None:
+        """Let the target come to the hold's bound, and wait until that is moved."""
+        bound, exact = self._hold.bound, self._hold.exact
+        self._bursts.begin()
+        if self._builder.has_work:
+            await self._hand_over()
+        while not self._applier.free:
+            self._free.clear()
+            await self._free.wait()
+        if exact and bound is not None:
+            # Else transactions that were skipped, since a chunk would show them, came again behind.
+            await self._target.move(bound)
+            self._progress.apply(max(bound, self._progress.applied))
+        if (bound, exact) == (self._hold.bound, self._hold.exact):
+            await self._hold.stand()
+        self._relations.refresh()
+
     def _receive_message(self, message: Message, size: int) -> bool:
         """Take in one message; return True if the batch is to be handed over after it."""
         if self._is_known(message):
@@ -202,6 +268,8 @@ class Pipeline:
                 return True
         elif isinstance(message, Begin):
             self._progress.pending = True
+        elif isinstance(message, LogicalMessage) and message.content == RESYNC:
+            self._asked()
         full = builder.size >= self._max_bytes or builder.changes >= self._max_rows
         return full and builder.changes > 0
 
@@ -214,6 +282,8 @@ class Pipeline:
     def _is_known(self, message: Message) -> bool:
         """Tell whether a message belongs to a transaction that the target holds already."""
         if isinstance(message, Begin):
+            if not self._hold.lets_through(message.final_lsn):
+                raise _StandStill(message)
             self._skipping = message.final_lsn < self._progress.applied
         # The shape of a relation is sent once, and holds for what comes after.
         known = self._skipping and not isinstance(message, Relation)
@@ -222,25 +292,34 @@ class Pipeline:
         return known
 
     def _reached(self) -> bool:
-        return (
-            self._until is not None
-            and self._progress.received >= self._until
-            and not self._builder.in_transaction
-        )
+        if not self._limits.asked or self._builder.in_transaction:
+            return False
+        until = self._limits.until
+        return not self._copies.pending and (until is None or self._progress.received >= until)
+
+    def _offer(self) -> None:
+        """Hand over what was gathered, if the applier is free and may have it."""
+        if self._applier.free and self._builder.has_work and not self._bursts.resting:
+            if self._builder.in_transaction:
+                self._hand_over_at_commit = True
+            else:
+                self._hand_over_at_commit = False
+                self._applier.put_nowait(self._builder.take())
+                self._note_pending()
 
     async def _hand_over(self) -> None:
         self._hand_over_at_commit = False
-        self._feedback.reading = False
         # Stays so if we are stopped in between: then the batch is dropped, and is never confirmed.
         self._handing_over = True
+        await self._bursts.wait()
         await self._applier.put(self._builder.take())
         self._handing_over = False
-        self._feedback.reading = True
 
     def _after_apply(self) -> None:
+        if self._applier.free:
+            self._free.set()
         # What was gathered meanwhile need not wait for the next frame, which may not come.
-        if self._applier.free and self._builder.has_work and not self._builder.in_transaction:
-            self._applier.put_nowait(self._builder.take())
+        self._offer()
         self._note_pending()
         self._feedback.wake()
 

@@ -4,19 +4,23 @@ By way of the spool while there is something in it, and after the target was fou
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
+from cdc.changes.copies import Copies
 from cdc.lsn import format_lsn
 from cdc.postgres.session import Connection
 from cdc.progress import Progress
 from cdc.settings import Settings
-from cdc.source.slot import load_slot
+from cdc.source.slot import load_slot, wal_end
 from cdc.source.stream import ReplicationStream
+from cdc.sync.copier import Copier, Report
 from cdc.sync.decoding import Decoding
-from cdc.sync.feedback import STATUS_INTERVAL_S
+from cdc.sync.feedback import status_interval
+from cdc.sync.hold import Hold
 from cdc.sync.pipeline import Limits, Pipeline
 from cdc.sync.position import IdleFile
 from cdc.sync.spool import choice
@@ -38,8 +42,9 @@ class Turn:
     conductor: Conductor
     progress: Progress
     status_interval_s: float
-    by_spool: bool
-    """When it ends, the spool is empty and a straight turn is due."""
+    copier: Copier | None
+    """Who copies tables beside it. None: it goes by way of the spool, and when it ends, that is
+    empty and a straight turn is due."""
 
 
 @dataclass(slots=True)
@@ -51,9 +56,24 @@ class Sides:
     target: Target
 
 
+@dataclass(slots=True)
+class Copying:
+    """What is copied beside a stream."""
+
+    load: Callable[[], Awaitable[Copies]]
+    """Asks the target which copies are under way."""
+    report: Report
+
+
 @asynccontextmanager
 async def begin_turn(
-    sides: Sides, settings: Settings, limits: Limits, *, away: bool, unready: Exception | None
+    sides: Sides,
+    settings: Settings,
+    limits: Limits,
+    copying: Copying,
+    *,
+    away: bool,
+    unready: Exception | None,
 ) -> AsyncIterator[Turn]:
     """Start the stream.
 
@@ -69,21 +89,23 @@ async def begin_turn(
         if store is not None and choice.by_spool(
             store, slot, settings, away=away or unready is not None
         ):
-            yield await _by_spool(sides, settings, limits, idle_file, store)
+            yield await _by_spool(sides, settings, limits, copying, store)
         elif unready is not None:
             raise unready
         else:
-            yield await _straight(sides, settings, limits, idle_file, store)
+            yield await _straight(sides, settings, limits, copying, store)
     finally:
         if store is not None:
             store.close()
 
 
 async def _straight(
-    sides: Sides, settings: Settings, limits: Limits, idle_file: IdleFile, store: Store | None
+    sides: Sides, settings: Settings, limits: Limits, copying: Copying, store: Store | None
 ) -> Turn:
     stream, source, target = sides.stream, sides.source, sides.target
-    interval_s = await _status_interval(stream)
+    idle_file = IdleFile(settings.state_dir, identify(stream, settings))
+    interval_s = await status_interval(stream)
+    copies = await copying.load()
     held = None if store is None else store.held
     progress = await start_stream(stream, source, target, idle_file, settings, held=held)
     choice.leave_empty(store, settings, identify(stream, settings), progress.applied)
@@ -96,17 +118,30 @@ async def _straight(
         },
     )
     decoding = Decoding(settings.source.plugin, source)
+    hold = Hold()
+    copier = Copier(settings, target, copies, hold, copying.report)
     pipeline = Pipeline(
-        stream, decoding, target, progress, idle_file, settings=settings, limits=limits
+        stream,
+        decoding,
+        target,
+        progress,
+        idle_file,
+        copies=copies,
+        hold=hold,
+        settings=settings,
+        limits=limits,
+        asked=copier.ask,
+        wal_end=partial(wal_end, source),
     )
-    return Turn(pipeline, progress, interval_s, by_spool=False)
+    return Turn(pipeline, progress, interval_s, copier)
 
 
 async def _by_spool(
-    sides: Sides, settings: Settings, limits: Limits, idle_file: IdleFile, store: Store
+    sides: Sides, settings: Settings, limits: Limits, copying: Copying, store: Store
 ) -> Turn:
     stream, source, target = sides.stream, sides.source, sides.target
-    interval_s = await _status_interval(stream)
+    idle_file = IdleFile(settings.state_dir, identify(stream, settings))
+    interval_s = await status_interval(stream)
     await start_spooling(stream, source, target, idle_file, store, settings=settings)
     log.info(
         "streaming by way of the spool",
@@ -119,11 +154,13 @@ async def _by_spool(
     )
     decoding = Decoding(settings.source.plugin, source)
     spooling = Spooling(
-        stream, decoding, target, store, idle_file, settings=settings, limits=limits
+        stream,
+        decoding,
+        target,
+        store,
+        idle_file,
+        settings=settings,
+        limits=limits,
+        load_copies=copying.load,
     )
-    return Turn(spooling, spooling.progress, interval_s, by_spool=True)
-
-
-async def _status_interval(stream: ReplicationStream) -> float:
-    timeout_s = await stream.sender_timeout_s()
-    return min(STATUS_INTERVAL_S, timeout_s / 3) if timeout_s else STATUS_INTERVAL_S
+    return Turn(spooling, spooling.progress, interval_s, None)

@@ -17,9 +17,12 @@ from cdc.backoff import described
 from cdc.changes.batch import Batch
 from cdc.changes.change import tables_of
 from cdc.changes.relations import QualifiedName
-from cdc.target.checkpoint import Checkpoint, claim
+from cdc.lsn import Lsn
+from cdc.postgres.session import connect
+from cdc.target.checkpoint import Checkpoint, claim, require_claim
 from cdc.target.replay import ReadRow
 from cdc.target.session import Session
+from cdc.target.sole import become_sole_writer
 from cdc.target.write import Writer
 
 log = logging.getLogger(__name__)
@@ -95,6 +98,9 @@ class Target:
         session = await Session.open(self._dsn, self._slot, self._schemas)
         try:
             epoch = None if self._checkpoint is None else self._checkpoint.epoch
+            if epoch is not None:
+                await require_claim(session.connection, self._slot, epoch)
+            await become_sole_writer(session.connection, self._slot, first=epoch is None)
             self._checkpoint = await claim(session.connection, self._slot, epoch)
             await session.load_held()
             await session.prepare(self._written)
@@ -108,6 +114,12 @@ class Target:
         self._certain = True
         self._session = session
         return self._checkpoint
+
+    async def require_unclaimed(self) -> None:
+        """Raise Fenced if another daemon has claimed the checkpoint since we did."""
+        if self._checkpoint is not None:
+            async with await connect(self._dsn) as connection:
+                await require_claim(connection, self._slot, self._checkpoint.epoch)
 
     async def close(self) -> None:
         """End the session; what was not committed is gone, on the target as here."""
@@ -145,3 +157,13 @@ class Target:
             self.repairs += writer.repairs - repairs
         self._certain = True
         return replayed
+
+    async def move(self, lsn: Lsn) -> None:
+        """Move the checkpoint: nothing before `lsn` is missing on the target."""
+        at = (await self.open()).lsn
+        assert at is not None
+        assert self._writer is not None
+        if lsn > at:
+            self._certain = False
+            self._checkpoint = await self._writer.move(lsn)
+            self._certain = True

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.rows import class_row
 
-from cdc.errors import Fenced
+from cdc.errors import Fenced, PositionLost
 from cdc.lsn import Lsn, format_lsn, parse_lsn
-from cdc.postgres.session import Connection
+from cdc.postgres.session import INSTANCE, Connection
 from cdc.sqlfiles import read_sql
 from cdc.target.statements import Execute
 
@@ -33,12 +33,19 @@ class Checkpoint:
 
     identity: SlotIdentity
     lsn: Lsn | None
-    """None until the initial snapshot is complete."""
+    """None until its slot is there."""
     epoch: int
     transactions: int
     changes: int
     age_s: float
     """Seconds since it last moved, by the target's clock."""
+    ours: bool = False
+    """The epoch is of a claim by this process."""
+
+    @property
+    def lsn_text(self) -> str | None:
+        """Its LSN as PostgreSQL writes it."""
+        return None if self.lsn is None else format_lsn(self.lsn)
 
 
 @dataclass(slots=True)
@@ -52,11 +59,13 @@ class _Row:
     transactions: int
     changes: int
     age_s: float
+    claimed_by: str | None
 
 
 _COLUMNS = (
     "slot, system_identifier, timeline, database, lsn::text, epoch, transactions, changes,"
-    " extract(epoch from clock_timestamp() - updated_at)::float8 as age_s"
+    " extract(epoch from clock_timestamp() - updated_at)::float8 as age_s,"
+    " to_jsonb(checkpoint) ->> 'claimed_by' as claimed_by"
 )
 
 
@@ -65,12 +74,17 @@ async def add_bookkeeping(connection: Connection) -> None:
     await connection.execute(read_sql("target/001_add_bookkeeping.sql"))
 
 
-async def bring_up_to_date(connection: Connection) -> None:
-    """Add what an older version of this program has not created; writes nothing else."""
-    cursor = await connection.execute("select to_regproc('cdc.require_unchanged') is null")
+async def bring_up_to_date(connection: Connection) -> bool:
+    """Add what an older version of this program has not created; return whether it lacked some."""
+    cursor = await connection.execute(
+        "select not exists (select from pg_attribute"
+        " where attrelid = to_regclass('cdc.checkpoint') and attname = 'claimed_by')"
+    )
     row = await cursor.fetchone()
-    if row is not None and row[0]:
+    older = row is not None and bool(row[0])
+    if older:
         await add_bookkeeping(connection)
+    return older
 
 
 async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | None:
@@ -84,8 +98,8 @@ async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | Non
     return None if row is None else _checkpoint(row)
 
 
-async def begin_snapshot(connection: Connection, identity: SlotIdentity) -> None:
-    """Note that a slot of ours is about to be copied from; its LSN comes when the copy is whole."""
+async def begin_slot(connection: Connection, identity: SlotIdentity) -> None:
+    """Note that a slot of ours is about to be made; its LSN comes when it is there."""
     await connection.execute(
         "insert into cdc.checkpoint (slot, system_identifier, timeline, database)"
         " values (%s, %s, %s, %s) on conflict (slot) do update"
@@ -96,50 +110,77 @@ async def begin_snapshot(connection: Connection, identity: SlotIdentity) -> None
     )
 
 
-async def complete_snapshot(connection: Connection, slot: str, lsn: Lsn) -> None:
-    """Set the checkpoint to the slot's consistent point: the stream may go on from there.
+async def begin_stream(connection: Connection, slot: str, lsn: Lsn) -> None:
+    """Set the checkpoint to where the slot's stream begins."""
+    cursor = await connection.execute(
+        "update cdc.checkpoint set lsn = %s::pg_lsn, updated_at = clock_timestamp()"
+        " where slot = %s and lsn is null",
+        (format_lsn(lsn), slot),
+    )
+    if cursor.rowcount != 1:
+        raise fenced(slot)
 
-    Changes that were in quarantine are in the copy.
-    """
-    async with connection.transaction():
-        cursor = await connection.execute(
-            "update cdc.checkpoint set lsn = %s::pg_lsn, updated_at = clock_timestamp()"
-            " where slot = %s and lsn is null",
-            (format_lsn(lsn), slot),
-        )
-        if cursor.rowcount != 1:
-            raise fenced(slot)
-        await connection.execute(
-            "update cdc.quarantine set resolved_at = clock_timestamp(), resolution = 'copied anew'"
-            " where slot = %s and resolved_at is null",
-            (slot,),
-        )
+
+async def renew_checkpoint(connection: Connection, identity: SlotIdentity, lsn: Lsn) -> None:
+    """Set the checkpoint to where a new slot begins; whoever held the one before is fenced off."""
+    await connection.execute(
+        "update cdc.checkpoint set lsn = %s::pg_lsn, epoch = epoch + 1, system_identifier = %s,"
+        " timeline = %s, database = %s, updated_at = clock_timestamp() where slot = %s",
+        (
+            format_lsn(lsn),
+            identity.system_identifier,
+            identity.timeline,
+            identity.database,
+            identity.slot,
+        ),
+    )
 
 
 async def claim(connection: Connection, slot: str, epoch: int | None) -> Checkpoint:
     """Raise the checkpoint's epoch, so that no session before this one can write any more.
 
     Waits for a COMMIT of ours that is still under way, and then returns what it left. `epoch` is
-    the one that we hold, None for a daemon that starts; raises Fenced if another daemon raised it.
+    the one that we hold, None for a daemon that starts; raises as `require_claim` does.
     """
     cursor = connection.cursor(row_factory=class_row(_Row))
     await cursor.execute(
-        "update cdc.checkpoint set epoch = epoch + 1 where slot = %s and lsn is not null"
-        f" and (epoch = %s or %s::int8 is null) returning {_COLUMNS}",
-        (slot, epoch, epoch),
+        "update cdc.checkpoint set epoch = epoch + 1, claimed_by = %(us)s || (epoch + 1)"
+        " where slot = %(slot)s and lsn is not null"
+        " and (%(epoch)s::int8 is null or epoch >= %(epoch)s and claimed_by = %(us)s || epoch)"
+        f" returning {_COLUMNS}",
+        {"us": f"{INSTANCE} ", "slot": slot, "epoch": epoch},
     )
     row = await cursor.fetchone()
     if row is None:
+        if epoch is not None:
+            await require_claim(connection, slot, epoch)
         raise fenced(slot)
     return _checkpoint(row)
 
 
+async def require_claim(connection: Connection, slot: str, epoch: int) -> None:
+    """Raise unless the newest claim is ours, answered or not; waits for nobody.
+
+    Fenced if another daemon's is newer, PositionLost if the target was restored meanwhile.
+    """
+    found = await load_checkpoint(connection, slot)
+    if found is None or found.epoch < epoch:
+        at = "no checkpoint" if found is None else f"an older checkpoint, {found.lsn_text}"
+        raise PositionLost(
+            f"the target has {at} for slot {slot}: it was restored to an earlier state",
+            hint="changes may be missing on the target: make a new copy (README, “When the slot is"
+            " lost”)",
+        )
+    if not found.ours:
+        raise fenced(slot)
+
+
 def advance(
-    checkpoint: Checkpoint, to: Lsn, *, commit_time: int, transactions: int, changes: int
+    checkpoint: Checkpoint, to: Lsn, *, commit_time: int | None, transactions: int, changes: int
 ) -> Execute:
     """Return the statement that moves the checkpoint, or aborts the transaction it stands in.
 
-    `commit_time` is in µs since 2000-01-01, as on the wire.
+    `commit_time` is in µs since 2000-01-01, as on the wire; None: of no commit.
     """
     assert checkpoint.lsn is not None
     assert to > checkpoint.lsn
@@ -148,14 +189,14 @@ def advance(
         str(checkpoint.epoch),
         format_lsn(checkpoint.lsn),
         format_lsn(to),
-        f"{commit_time} microseconds",
+        None if commit_time is None else f"{commit_time} microseconds",
         str(transactions),
         str(changes),
     )
     return Execute(
         b"select cdc.advance($1, $2::int8, $3::pg_lsn, $4::pg_lsn,"
         b" timestamptz '2000-01-01 00:00+00' + $5::interval, $6::int8, $7::int8)",
-        tuple(parameter.encode() for parameter in parameters),
+        tuple(None if parameter is None else parameter.encode() for parameter in parameters),
     )
 
 
@@ -167,6 +208,7 @@ def _checkpoint(row: _Row) -> Checkpoint:
         transactions=row.transactions,
         changes=row.changes,
         age_s=row.age_s,
+        ours=row.claimed_by == f"{INSTANCE} {row.epoch}",
     )
 
 

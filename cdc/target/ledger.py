@@ -28,3 +28,24 @@ async def record(
             None if to_lsn is None else format_lsn(to_lsn),
         ),
     )
+
+
+async def has_open_gap(connection: Connection, slot: str) -> bool:
+    """Tell whether a gap stands in the ledger that nobody has closed."""
+    cursor = await connection.execute(
+        "select from cdc.ledger where slot = %s and from_lsn is not null and resolved_at is null"
+        " limit 1",
+        (slot,),
+    )
+    return await cursor.fetchone() is not None
+
+
+async def resolve_gaps(connection: Connection, slot: str, resolution: str) -> None:
+    """Close the entries of gaps that lie before the newest copy of each table."""
+    await connection.execute(
+        "update cdc.ledger l set resolved_at = clock_timestamp(), resolution = %s"
+        " where slot = %s and from_lsn is not null and resolved_at is null and not exists"
+        "  (select from cdc.copy c where c.slot = l.slot"
+        "    and (c.completed_at is null or c.completed_at < l.at))",
+        (resolution, slot),
+    )

@@ -42,7 +42,7 @@ def require_place(table: Table, target: CatalogTable) -> None:
         )
         if held is False:
             raise ChangeRefused(
-                f"{table}: the target's column {column.name} is {other.type}, which may not"
-                " hold what the source's holds",
+                f"{table} (key {', '.join(table.key_columns) or 'none'}): the target's column"
+                f" {column.name} is {other.type}, which may not hold what the source's holds",
                 hint="alter it to the source's type (`cdc check` shows it), then start again",
             )

@@ -9,7 +9,7 @@ unseen: of a table that keeps deleted rows, two keys that differ in text may be 
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from typing import TypeAlias
 
@@ -62,6 +62,16 @@ class Plan:
         self.stages.append((statements, Copy(statements.copy_stage, lines)))
 
 
+@dataclass(slots=True, frozen=True)
+class _Shape:
+    """What the statements of a table depend on."""
+
+    relation: Relation
+    key: tuple[int, ...]
+    destination: QualifiedName
+    in_part: bool
+
+
 class Planner:
     """Plans batches for the target's tables as the catalog had them when it was loaded."""
 
@@ -72,7 +82,7 @@ class Planner:
         self.deferrable = any(table.deferrable for table in catalog.tables.values())
         """Some constraint can wait for the commit, as it may have done on the source."""
         self._statements: dict[Table, TableStatements] = {}
-        self._by_shape: dict[tuple[Relation, tuple[int, ...]], TableStatements] = {}
+        self._by_shape: dict[_Shape, TableStatements] = {}
         self._unprepared = {t.tree for t in catalog.tables.values() if t.unprepared}
 
     def statements(self, table: Table) -> TableStatements:
@@ -80,7 +90,7 @@ class Planner:
         statements = self._statements.get(table)
         if statements is None:
             # A new stream has new tables of the same shapes.
-            shape = (table.relation, table.key)
+            shape = _Shape(table.relation, table.key, table.destination, table.in_part)
             statements = self._by_shape.get(shape)
             if statements is None:
                 target = self._target(table)
@@ -123,7 +133,10 @@ class Planner:
                 hint=f"""to go on, set truncate = "replicate" (or "ignore") in the section"""
                 f""" tables."{table}" of cdc.toml, and start again""",
             )
-        tables = tuple(self._target(table) for table in step.tables)
+        tables = tuple(
+            replace(self._target(t), schema=t.destination[0], name=t.destination[1])
+            for t in step.tables
+        )
         return truncate(tables, restart_identity=step.restart_identity, deferrable=self.deferrable)
 
     def plan(self, steps: list[Step]) -> Plan | None:

@@ -286,4 +286,5 @@ def _decode_shape(schema: str, name: str, shape: _Shape) -> Table:
     policy = Policy(deletes=shape.deletes, marker=shape.marker)
     names = tuple(column.name for column in (*columns, *policy.added))
     relation = Relation(0, schema, name, "d", columns)
-    return Table(relation, names, positions, key_getter(positions), policy, policy.retains)
+    key_of, own = key_getter(positions), (schema, name)
+    return Table(relation, names, positions, key_of, policy, policy.retains, own)

@@ -3,7 +3,8 @@
 The last of three ways to write a batch (`target.apply`). Changes are tried together; where the
 target refuses them, each half for itself, until a single change is left that it refuses: two round
 trips for each halving, so that a refusal is found fast over a WAN too. That change ends the replay
-with ChangeRefused, or goes into the quarantine, and the others go on.
+with ChangeRefused, or goes into the quarantine, and the others go on. Of a table that is copied
+meanwhile it is left out: the copy will show what it has done.
 
 What is said of it: its relation, constraint, key columns and the LSN of its transaction. Never a
 value of its row: the server's own message may quote one, so only its fields go on.
@@ -181,18 +182,24 @@ class Replay:
         except psycopg.Error as ex:
             if judge(ex) is not Verdict.REPLAY:
                 raise
-            if not self._quarantine:
+            if not self._quarantine and not _is_mended(change):
                 raise refusal(ex, described(change), lsn) from ex
             why = Refusal(reason(ex), ex.sqlstate)
         except ChangeRefused as ex:
-            if not self._quarantine:
+            if not self._quarantine and not _is_mended(change):
                 raise
             why = Refusal(ex.message, None)
         else:
             await self._connection.execute(_RELEASE.sql)
             return
         await self._connection.execute(_ROLLBACK)
-        await self._refuse(change, lsn, why)
+        if _is_mended(change):
+            log.info(
+                "left a change out, which the copy will bring",
+                extra={"change": described(change), "reason": why.reason},
+            )
+        else:
+            await self._refuse(change, lsn, why)
 
     async def _execute_or_repair(
         self, action: Execute, change: Change | Truncation, lsn: Lsn
@@ -275,3 +282,8 @@ class Replay:
         self._held.hold_change(change)
         if whole_table:
             self._held.tables.add(change.table.name)
+
+
+def _is_mended(change: Change | Truncation) -> bool:
+    """Tell whether what a change leaves undone will be done: its table's rows come anew."""
+    return any(table.in_part for table in change.tables)

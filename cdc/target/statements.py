@@ -73,9 +73,10 @@ class TableStatements:
         self.exact_key = self._exact.issuperset(table.key)
         """Equal keys have equal texts."""
         self._stage = quoted("pg_temp", f"cdc stage {number}")
-        self._name = quoted(target.schema, target.name)
+        self._name = quoted(*table.destination)
         # Rows of tables that inherit from it are theirs, and come under their own names.
-        self._own = self._name if target.partitioned else f"only {self._name}"
+        whole = target.partitioned and table.destination == table.name
+        self._own = self._name if whole else f"only {self._name}"
         self._written = tuple(
             n for n, name in enumerate(table.columns) if not columns[name].generated
         )
@@ -158,7 +159,8 @@ class TableStatements:
             f" where {' and '.join(conditions) or 'true'} limit 1)"
         )
         what = f"delete from {self._own}" if new is None else f"update {self._own} set {sets}"
-        return Execute(f"{what} {which}{self._mark}".encode(), tuple(values), rows=1)
+        text = f"{what} {which}{self._mark}".encode()
+        return Execute(text, tuple(values), rows=1, at_most=self.table.in_part)
 
     @cached_property
     def _delete_row(self) -> bytes:
@@ -173,8 +175,9 @@ class TableStatements:
 
     def update_row(self, key: Key, row: Row) -> Execute:
         """Set the values that `row` has on the one row that has `key`, a new key too."""
-        mask, new = self.mask(row), self.table.key_of(row)
-        if new != key:
+        mask = self.mask(row)
+        old, new = self.table.key_values(key), self.table.key_values(self.table.key_of(row))
+        if new != old:
             mask = self.table.key + mask
         sets = ", ".join(f"{self._column(n)} = ${i}" for i, n in enumerate(mask, 1))
         if not sets:  # nothing but an unchanged key: the row has to be there all the same
@@ -182,23 +185,28 @@ class TableStatements:
         values = tuple(row[n] for n in mask)
         matches = self._matches_from(len(values) + 1)
         text = f"update {self._own} t set {sets} where {matches}{self._mark}"
-        values += self.table.key_values(key)
+        values += old
         whole = None if UNCHANGED in row else self.upsert_row(row)
-        before = self._make_way(key, new) if self.table.retains and new != key else None
-        return Execute(text.encode(), values, self._expect(mask, 1), whole, before)
+        before = self._make_way(old, new) if self.table.retains and new != old else None
+        # Which part of the table a key is in, its text does not say: one that changes must be met.
+        rows = self._expect(mask, 1) if new == old else 1
+        return Execute(text.encode(), values, rows, whole, before)
 
     def _expect(self, mask: Mask, rows: int) -> int | None:
-        """Return how many rows a patch has to meet: a soft delete may come too late, as any may."""
-        return None if mask and mask == self._marker else rows
+        """Return how many rows a patch has to meet: a soft delete may come too late, as any may.
 
-    def _make_way(self, old: Key, new: Key) -> Execute:
+        And of a table that is there in part, the copy will bring the row as it is by then.
+        """
+        return None if (mask and mask == self._marker) or self.table.in_part else rows
+
+    def _make_way(self, old: Row, new: Row) -> Execute:
         """Delete the row that has a key which another row takes over: one that was retained.
 
         Unless it is that very row: the keys are equal in other words.
         """
         matches, before = self._matches_from(1), self._matches_from(len(self.table.key) + 1)
         text = f"delete from {self._own} t where {matches} and not ({before}){self._mark}"
-        return Execute(text.encode(), self.table.key_values(new) + self.table.key_values(old))
+        return Execute(text.encode(), new + old)
 
     def mask(self, row: Row) -> Mask:
         """Return the positions of the columns that a patch with this row sets."""

@@ -50,6 +50,11 @@ class Transaction:
         )
         return [move, _COMMIT]
 
+    def move(self, checkpoint: Checkpoint, lsn: Lsn) -> list[Action]:
+        """Return the transaction that moves the checkpoint, and nothing else."""
+        move = advance(checkpoint, lsn, commit_time=None, transactions=0, changes=0)
+        return [_BEGIN, move, _COMMIT]
+
     def keep(self, batch: Batch) -> None:
         """Note a part that was written; the next batch belongs to the same transaction."""
         self.is_open = True

@@ -12,7 +12,8 @@ again, and the batch is written anew.
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -24,11 +25,11 @@ from cdc.changes.fold import Truncation
 from cdc.changes.held import Held, Waiting, by_transaction, set_aside
 from cdc.changes.relations import QualifiedName
 from cdc.errors import ChangeRefused
-from cdc.lsn import format_lsn
+from cdc.lsn import Lsn, format_lsn
 from cdc.target import fingerprint, quarantine
 from cdc.target.checkpoint import Checkpoint, fenced
 from cdc.target.plan import CHECK, Action, Plan
-from cdc.target.refusal import Refusal, refusal
+from cdc.target.refusal import Refusal, described, refusal
 from cdc.target.replay import ReadRow, Replay, Unsettled
 from cdc.target.session import Session
 from cdc.target.statements import Execute
@@ -77,6 +78,16 @@ class Writer:
                     raise
                 await self._undo(ex, batch)
                 await self._refresh(ex, tables_of(batch.steps))
+
+    async def move(self, lsn: Lsn) -> Checkpoint:
+        """Move the checkpoint without a change, and return it."""
+        try:
+            await self._session.run(self._transaction.move(self.checkpoint, lsn))
+        except psycopg.Error as ex:
+            self._raise_if_fenced(ex)
+            raise
+        self.checkpoint = replace(self.checkpoint, lsn=lsn)
+        return self.checkpoint
 
     async def _refresh(self, stale: psycopg.Error, names: Collection[QualifiedName]) -> None:
         """Read again what was found to be another by now."""
@@ -180,7 +191,8 @@ class Writer:
         if self._transaction.is_open or not batch.final:
             await self._replay_part(batch)
             if batch.final:
-                await self._commit(batch.transactions[-1], len(batch.transactions), batch.changes)
+                every, last = list(each_change(batch.steps)), batch.transactions[-1]
+                await self._commit(last, len(batch.transactions), batch.changes, every)
             self._note(batch)
             return
         for end, changes in by_transaction(batch):
@@ -228,7 +240,7 @@ class Writer:
                 await self._session.run(self._session.require_unchanged(names))
                 if self._quarantine:
                     await replay.check()
-                await self._commit(end, 1, len(changes))
+                await self._commit(end, 1, len(changes), changes)
             except Unsettled as ex:
                 await self._session.connection.execute(b"rollback")
                 suspects = ex.more_suspects(changes, suspects, end.lsn)
@@ -255,13 +267,19 @@ class Writer:
             read_row=self._read_row,
         )
 
-    async def _commit(self, end: TransactionEnd, transactions: int, changes: int) -> None:
+    async def _commit(
+        self,
+        end: TransactionEnd,
+        transactions: int,
+        count: int,
+        changes: Sequence[Change | Truncation],
+    ) -> None:
         try:
-            await self._session.run(self._end(end, transactions, changes))
+            await self._session.run(self._end(end, transactions, count))
         except psycopg.Error as ex:
             self._raise_if_fenced(ex)
             if judge(ex) is Verdict.REPLAY:  # a deferred constraint speaks at the commit
-                raise refusal(ex, None, end.lsn) from ex
+                raise refusal(ex, _meant(ex, changes), end.lsn) from ex
             raise
 
     def _begin(self, *, part: bool) -> list[Action]:
@@ -282,3 +300,10 @@ class Writer:
     def _raise_if_fenced(self, error: psycopg.Error) -> None:
         if error.sqlstate == "CD001":
             raise fenced(self._session.slot) from error
+
+
+def _meant(error: psycopg.Error, changes: Sequence[Change | Truncation]) -> str | None:
+    """Return what may be said of the changes that a deferred constraint means."""
+    name = error.diag.schema_name or "", error.diag.table_name or ""
+    of_table = (c for c in changes if isinstance(c, Change) and c.table.name == name)
+    return next(map(described, of_table), None)

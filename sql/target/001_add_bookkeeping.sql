@@ -15,23 +15,67 @@ create table if not exists cdc.checkpoint (
   changes           bigint not null default 0,
   updated_at        timestamptz not null default now()
 );
+-- Missing in the first versions.
+alter table cdc.checkpoint add column if not exists claimed_by text;
 comment on table cdc.checkpoint is
   'Where the stream stands: moved in the transaction that holds the data. Never edit by hand.';
 comment on column cdc.checkpoint.lsn is
-  'End of the last applied Commit; null until the initial snapshot is complete.';
+  'Up to here the target holds what the source has committed; null until the slot is there.';
 comment on column cdc.checkpoint.epoch is
   'Raised by each daemon that starts: one of an older epoch can write no more.';
+comment on column cdc.checkpoint.claimed_by is
+  'Process that raised the epoch, and to what: so it knows its own claim, answered or not.';
 
+create table if not exists cdc.copy (
+  slot         text not null references cdc.checkpoint on delete cascade,
+  table_schema text not null,
+  table_name   text not null,
+  shadow       text,
+  foreign_keys text[] not null default '{}',
+  replaces     boolean not null default false,
+  live         boolean not null default false,
+  rows         bigint,
+  bytes        bigint,
+  requested_at timestamptz not null default now(),
+  begun_at     timestamptz,
+  completed_at timestamptz,
+  primary key (slot, table_schema, table_name)
+);
+comment on table cdc.copy is
+  'Of each table of the source its newest copy: when it was asked for, begun and completed.';
+comment on column cdc.copy.shadow is
+  'Table in this schema that gets the rows until all are there; null: they go to the table itself.';
+comment on column cdc.copy.replaces is 'It was asked for: rows that the table has may go.';
+comment on column cdc.copy.live is
+  'No change of it is missing: it goes on being written to, and is mended in place.';
+comment on column cdc.copy.foreign_keys is
+  'Statements that put back what the table may not have while it is filled.';
+
+-- Of another shape in the first versions.
+do $$ begin
+  if exists (select from pg_catalog.pg_attribute
+              where attrelid = to_regclass('cdc.snapshot_chunk') and attname = 'relation') then
+    drop table cdc.snapshot_chunk;
+  end if;
+end $$;
 create table if not exists cdc.snapshot_chunk (
-  slot       text not null references cdc.checkpoint on delete cascade,
-  relation   text not null,
-  rows       bigint not null,
-  bytes      bigint not null,
-  copied_at  timestamptz not null default now(),
-  primary key (slot, relation)
+  slot         text not null,
+  table_schema text not null,
+  table_name   text not null,
+  chunk        integer not null,
+  lower        text[],
+  upper        text[],
+  rows         bigint,
+  bytes        bigint,
+  copied_at    timestamptz,
+  primary key (slot, table_schema, table_name, chunk),
+  foreign key (slot, table_schema, table_name) references cdc.copy on delete cascade
 );
 comment on table cdc.snapshot_chunk is
-  'What the initial snapshot has copied, written in the transaction that copied it.';
+  'Parts of the copies under way, each marked by the transaction that wrote its rows.';
+comment on column cdc.snapshot_chunk.lower is
+  'Key above which the part begins; null: with the first row.';
+comment on column cdc.snapshot_chunk.upper is 'Last key of the part; null: that of the last row.';
 
 create table if not exists cdc.ledger (
   id          bigint generated always as identity primary key,
@@ -119,7 +163,7 @@ create or replace function cdc.advance(
 ) returns void language plpgsql as $$
 begin
   update cdc.checkpoint
-     set lsn = p_to, commit_time = p_commit_time, updated_at = clock_timestamp(),
+     set lsn = p_to, commit_time = coalesce(p_commit_time, commit_time), updated_at = clock_timestamp(),
          transactions = transactions + p_transactions, changes = changes + p_changes
    where slot = p_slot and epoch = p_epoch and lsn = p_from;
   if not found then

@@ -1,6 +1,5 @@
 """New tables: copied, published and followed; at the start and while the daemon runs."""
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,11 +8,15 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from cdc.errors import CheckFailed
-from cdc.postgres.session import connect
-from cdc.settings import Settings
-from cdc.sync.adopt import adopt_missing_tables
-from tests.databases import adopted, fetch, migrate, published, run_sql, wait_until
+from tests.databases import (
+    copied,
+    fetch,
+    migrate,
+    published,
+    run_sql,
+    schema_publication,
+    wait_until,
+)
 from tests.pair import Pair, same_rows
 from tests.process import Daemon, drain, ok, run_cdc, spawn_cdc, streaming
 
@@ -44,7 +47,7 @@ def test_a_new_table_is_adopted_at_the_start(tiny: Pair) -> None:
     run_sql(tiny.source_dsn, "insert into credit.account values (1, 1)")
     drain(tiny)
     assert same_rows(tiny) == {"account": 1, "entry": 9}
-    assert adopted(tiny) == ["credit.entry: 9 rows copied"]
+    assert copied(tiny)[-1] == "9 rows: credit.entry"
     run_sql(
         tiny.source_dsn, "update credit.entry set note = 'y'; insert into credit.entry values (0)"
     )
@@ -60,7 +63,8 @@ def test_a_new_table_is_adopted_while_the_daemon_runs(tiny: Pair) -> None:
         migrate(tiny, NEW_TABLE)
         with writing(tiny):
             time.sleep(0.3)
-            assert asyncio.run(adopt(tiny)) == ["credit.entry"]
+            publish(tiny)
+            wait_until(lambda: "credit.entry" in str(copied(tiny)))
             time.sleep(0.3)
         run_sql(tiny.source_dsn, "insert into credit.entry values (-1)")
         ended(daemon, lambda: bool(fetch(tiny.target_dsn, "select from credit.entry where id < 0")))
@@ -75,12 +79,13 @@ def test_new_rows_that_refer_to_rows_still_in_the_stream(tiny: Pair) -> None:
     migrate(tiny, CHILD)
     run_sql(tiny.source_dsn, "insert into credit.entry values (1, 1)")
     drain(tiny)
-    drain(tiny)
     assert same_rows(tiny) == {"account": 1, "entry": 1}
+    keys = "select conname from pg_constraint where conrelid = 'credit.entry'::regclass"
+    assert "entry_account_fkey" in fetch(tiny.target_dsn, keys)
 
 
 def test_new_tables_that_refer_to_each_other(tiny: Pair) -> None:
-    """Several new tables are adopted in the order of their foreign keys."""
+    """Several new tables are adopted, in whatever order."""
     ok(tiny, "init")
     migrate(tiny, FAMILY)
     run_sql(tiny.source_dsn, "insert into credit.branch values (1)")
@@ -90,7 +95,7 @@ def test_new_tables_that_refer_to_each_other(tiny: Pair) -> None:
 
 
 def test_a_busy_new_table_does_not_stop_the_stream(tiny: Pair) -> None:
-    """While a transaction keeps a new table from being adopted, the other tables are followed."""
+    """While a transaction keeps a new table from being copied, the other tables are followed."""
     ok(tiny, "init")
     migrate(tiny, NEW_TABLE)
     with psycopg.connect(tiny.source_dsn) as busy:
@@ -104,56 +109,92 @@ def test_a_busy_new_table_does_not_stop_the_stream(tiny: Pair) -> None:
     assert same_rows(tiny) == {"account": 1, "entry": 1}
 
 
-def test_an_adoption_that_was_cut_off_begins_anew(tiny: Pair) -> None:
-    """Copied and noted, but not published any more: what the copy left is replaced."""
-    ok(tiny, "init")
-    migrate(tiny, NEW_TABLE)
-    run_sql(tiny.source_dsn, "insert into credit.entry values (1, 'x'), (2, 'x')")
-    asyncio.run(adopt(tiny))
-    run_sql(tiny.source_dsn, f"alter publication {tiny.publication} drop table credit.entry")
-    run_sql(tiny.source_dsn, "update credit.entry set id = 3, note = 'y' where id = 2")
-    assert asyncio.run(adopt(tiny)) == ["credit.entry"]
-    assert same_rows(tiny) == {"account": 0, "entry": 2}
-
-
 def test_a_new_table_that_the_target_lacks(tiny: Pair) -> None:
-    """At the start and while the daemon runs: an error that names it, and nothing is published."""
+    """An error that names it; once the target has it, its rows are copied."""
     ok(tiny, "init")
     run_sql(tiny.source_dsn, NEW_TABLE)
-    result = run_cdc(tiny, "run", "--until-current")
-    assert result.returncode == 78
-    assert "credit.entry" in result.stderr
-    with pytest.raises(CheckFailed, match=r"credit\.entry") as refused:
-        asyncio.run(adopt(tiny))
-    assert "credit.entry" in refused.value.hint
-    assert published(tiny) == ["account"]
+    run_sql(tiny.source_dsn, "insert into credit.entry values (1, 'x')")
+    for _ in range(2):
+        result = run_cdc(tiny, "run", "--until-current")
+        assert result.returncode == 78
+        assert "credit.entry" in result.stderr
+    run_sql(tiny.target_dsn, NEW_TABLE)
+    drain(tiny)
+    assert same_rows(tiny) == {"account": 0, "entry": 1}
+
+
+def test_a_new_table_that_the_target_lacks_waits_where_changes_may(tiny: Pair) -> None:
+    """With a quarantine the others go on; nothing of the table is put there: it will be copied."""
+    ok(tiny, "init")
+    run_sql(tiny.source_dsn, NEW_TABLE)
+    run_sql(tiny.source_dsn, "insert into credit.entry values (1, 'x')")
+    run_sql(tiny.source_dsn, "insert into credit.account values (1, 1)")
+    env = {"CDC_APPLY_ON_ERROR": "quarantine"}
+    assert run_cdc(tiny, "run", "--until-current", env=env).returncode == 0
+    assert fetch(tiny.target_dsn, "select id from credit.account") == [1]
+    assert fetch(tiny.target_dsn, "select from cdc.quarantine") == []
+    run_sql(tiny.target_dsn, NEW_TABLE)
+    assert run_cdc(tiny, "run", "--until-current", env=env).returncode == 0
+    assert same_rows(tiny) == {"account": 1, "entry": 1}
 
 
 def test_a_new_table_with_rows_of_somebody_else(tiny: Pair) -> None:
-    """Rows that are on the target already are not taken for ours, and stay."""
+    """Rows that are on the target already are not taken for ours, and stay until one says so."""
     ok(tiny, "init")
     migrate(tiny, NEW_TABLE)
     run_sql(tiny.target_dsn, "insert into credit.entry values (7)")
-    with pytest.raises(CheckFailed, match="has rows"):
-        asyncio.run(adopt(tiny))
-    assert published(tiny) == ["account"]
+    result = run_cdc(tiny, "run", "--until-current")
+    assert result.returncode == 78
+    assert "has rows" in result.stderr
     assert fetch(tiny.target_dsn, "select id from credit.entry") == [7]
+    ok(tiny, "resync", "credit.entry")
+    drain(tiny)
+    assert same_rows(tiny) == {"account": 0, "entry": 0}
 
 
-async def adopt(pair: Pair) -> list[str]:
-    """Do once what a daemon does now and then."""
-    settings = Settings.model_validate(
-        {
-            "source": {
-                "dsn": pair.source_dsn,
-                "slot": pair.slot,
-                "publication": pair.publication,
-            },
-            "target": {"dsn": pair.target_dsn},
-        }
+@pytest.mark.parametrize(
+    "enters",
+    [
+        "alter table public.entry set schema credit",
+        "alter table public.entry set schema credit; insert into credit.entry values (0)",
+    ],
+)
+def test_a_table_that_comes_into_the_schema_with_rows(tiny: Pair, enters: str) -> None:
+    """Published as a whole, the schema brings its changes from then on; its rows are copied."""
+    run_sql(tiny.source_admin_dsn, schema_publication(tiny))
+    ok(tiny, "init")
+    create = "create table public.entry (id int primary key, note text)"
+    run_sql(tiny.source_admin_dsn, create)
+    run_sql(tiny.source_admin_dsn, "alter table public.entry owner to app_source")
+    run_sql(
+        tiny.source_admin_dsn, "insert into public.entry select n, 'x' from generate_series(1, 9) n"
     )
-    async with await connect(pair.source_dsn) as source:
-        return await adopt_missing_tables(source, settings)
+    run_sql(tiny.target_dsn, NEW_TABLE)
+    with streaming(tiny) as daemon:
+        run_sql(tiny.source_admin_dsn, enters)
+        run_sql(tiny.source_dsn, "update credit.entry set note = 'z' where id = 3")
+        wait_until(lambda: "credit.entry" in str(copied(tiny)))
+        assert daemon.terminate() == 0
+    drain(tiny)
+    same_rows(tiny)
+
+
+def test_a_table_that_is_logged_from_now_on(tiny: Pair) -> None:
+    """Of an unlogged table nothing was sent; when it becomes a logged one its rows are copied."""
+    run_sql(tiny.source_admin_dsn, schema_publication(tiny))
+    ok(tiny, "init")
+    run_sql(tiny.target_dsn, NEW_TABLE)
+    run_sql(tiny.source_dsn, NEW_TABLE.replace("create table", "create unlogged table"))
+    run_sql(tiny.source_dsn, "insert into credit.entry select n, 'x' from generate_series(1, 9) n")
+    drain(tiny)
+    run_sql(tiny.source_dsn, "alter table credit.entry set logged")
+    drain(tiny)
+    assert same_rows(tiny) == {"account": 0, "entry": 9}
+
+
+def publish(pair: Pair) -> None:
+    """Do what a daemon does now and then, and write to the table, so that it hears of it."""
+    run_sql(pair.source_dsn, f"alter publication {pair.publication} add table credit.entry")
 
 
 @contextmanager

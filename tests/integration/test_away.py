@@ -11,7 +11,7 @@ import pytest
 from tests.accounts import INSERT, SCHEMA, locked, rows, writing
 from tests.databases import fetch, migrate, run_sql, wait_until, waits_for_lock
 from tests.pair import Pair, execute, same_rows
-from tests.process import STREAMING, drain, environment, run_cdc, spawn_cdc, streaming
+from tests.process import STREAMING, all_copied, drain, environment, run_cdc, spawn_cdc, streaming
 from tests.servers import AnyServer, stoppable
 
 TARGET_AWAY = "the target is away"
@@ -20,7 +20,7 @@ CUT_STREAM = (
 )
 CUT_COPY = (
     "select pg_terminate_backend(pid) from pg_stat_activity"
-    " where datname = current_database() and application_name = 'cdc snapshot'"
+    " where datname = current_database() and application_name = 'cdc copy'"
 )
 HANGING = "select pid from pg_stat_activity where wait_event = 'SyncRep'"
 
@@ -34,7 +34,7 @@ def tiny(pair: Pair) -> Pair:
 
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_a_connection_lost_during_the_initial_copy(tiny: Pair, side: str) -> None:
-    """A copy that was cut off is begun again by the same daemon, and ends equal."""
+    """The same daemon goes on with a copy that was cut off, and it ends equal."""
     # More than the sockets between the two hold.
     run_sql(
         tiny.source_dsn,
@@ -46,7 +46,7 @@ def test_a_connection_lost_during_the_initial_copy(tiny: Pair, side: str) -> Non
             wait_until(lambda: waits_for_lock(tiny.target_admin_dsn))
             run_sql(getattr(tiny, f"{side}_admin_dsn"), CUT_COPY)
         daemon.wait_for_log("trying again")
-        daemon.wait_for_log(STREAMING)
+        wait_until(lambda: all_copied(tiny), 60)
         assert daemon.terminate() == 0, daemon.log()
     assert same_rows(tiny) == {"account": 20000}
 

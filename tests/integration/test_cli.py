@@ -21,6 +21,7 @@ OPTIONS = {
     ("run",): ("--until-current", "--until-lsn"),
     ("lag",): ("--json", "--watch", "--max-seconds", "--max-bytes", "--target"),
     ("status",): ("--json",),
+    ("resync",): ("TABLE",),
     ("slot",): ("create", "drop", "list"),
     ("slot", "create"): (),
     ("slot", "drop"): ("--yes",),

@@ -1,10 +1,12 @@
 """Idle costs nothing on the target, and nothing on the source's disk."""
 
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -46,6 +48,15 @@ def test_an_idle_daemon_leaves_the_target_alone(tiny: Pair) -> None:
         wait_until(lambda: lag_bytes(tiny) <= FEW_BYTES)
         # Not even one that came and went.
         assert sessions_so_far(tiny) == before
+        assert daemon.terminate() == 0, daemon.log()
+
+
+def test_an_idle_daemon_costs_no_processor(tiny: Pair) -> None:
+    """Three seconds without changes take a fraction of one of a processor."""
+    with idle(tiny) as daemon:
+        before = processor_s(daemon)
+        time.sleep(3)
+        assert processor_s(daemon) - before < 0.6
         assert daemon.terminate() == 0, daemon.log()
 
 
@@ -110,6 +121,15 @@ def idle(pair: Pair) -> Iterator[Daemon]:
     with streaming(pair, IMPATIENT) as daemon:
         wait_until(lambda: sessions(pair) == [])
         yield daemon
+
+
+def processor_s(daemon: Daemon) -> float:
+    """Give how long a processor has worked for the daemon."""
+    stat = Path(f"/proc/{daemon.process.pid}/stat")
+    if not stat.exists():
+        pytest.skip("no /proc to look it up in")
+    user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def sessions(pair: Pair) -> list[object]:

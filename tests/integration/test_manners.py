@@ -121,8 +121,7 @@ def test_logs_are_json_without_secrets_and_values(tiny: Pair) -> None:
         for side, dsn in (("source", tiny.source_dsn), ("target", tiny.target_dsn))
     }
     run_sql(tiny.source_dsn, "insert into credit.account values (1, 0, 'confidential')")
-    with spawn_cdc(tiny, "run", env=secrets) as daemon:
-        daemon.wait_for_log(STREAMING)
+    with streaming(tiny, secrets) as daemon:
         stoppable(tiny.target).stop()
         run_sql(tiny.source_dsn, "update credit.account set note = 'confidential too'")
         daemon.wait_for_log(TARGET_AWAY)

@@ -192,5 +192,6 @@ def ledger(pair: Pair) -> list[object]:
     """Give the ledger's open entries, three values each."""
     return fetch(
         pair.target_dsn,
-        "select event, from_lsn::text, to_lsn::text from cdc.ledger where resolved_at is null",
+        "select event, from_lsn::text, to_lsn::text from cdc.ledger"
+        " where resolved_at is null and from_lsn is not null",
     )

@@ -25,6 +25,7 @@ def test_the_first_deployment(pair: Pair, tmp_path: Path) -> None:
     run_blocks("deployment", pair, tmp_path)
     assert same_rows(pair)["offers"] > 0
     run_blocks("recopy", pair, tmp_path)
+    run_blocks("resync", pair, tmp_path)
     assert same_rows(pair)["offers"] > 0
     run_blocks("quarantine", pair, tmp_path)
 

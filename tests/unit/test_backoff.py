@@ -1,5 +1,6 @@
 """The one table of verdicts, and the delays between tries."""
 
+import errno
 from itertools import islice
 
 import psycopg
@@ -58,6 +59,21 @@ class _ServerError(psycopg.Error):
 def test_verdict_on_an_error_of_the_server(sqlstate: str, verdict: Verdict) -> None:
     """The code decides where it is listed, else its class, else the process halts."""
     assert judge(_ServerError(sqlstate)) is verdict
+
+
+@pytest.mark.parametrize(
+    ("number", "verdict"),
+    [
+        pytest.param(errno.ENOSPC, Verdict.RETRY, id="disk full"),
+        pytest.param(errno.EDQUOT, Verdict.RETRY, id="quota used up"),
+        pytest.param(errno.EROFS, Verdict.HALT, id="mounted read-only"),
+        pytest.param(errno.EACCES, Verdict.HALT, id="not ours"),
+        pytest.param(errno.ECONNRESET, Verdict.RETRY, id="connection reset"),
+    ],
+)
+def test_verdict_on_an_error_of_our_own_machine(number: int, verdict: Verdict) -> None:
+    """A full disk is emptied by somebody while we go on; what needs a restart ends the process."""
+    assert judge(OSError(number, "as the kernel said it")) is verdict
 
 
 @pytest.mark.parametrize(

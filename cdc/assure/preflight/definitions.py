@@ -207,11 +207,11 @@ def check_assumed_keys(facts: Facts) -> Iterator[Finding]:
     for source, target in facts.pairs():
         if source.replica_identity == "f" and target.primary_key and not source.primary_key:
             alter = f"alter table {quoted(*source.qualified_name)}"
-            yield breaks(
+            yield warns(
                 "source",
                 str(source),
-                "has no primary key, and the target's table has one: of two rows that are equal in"
-                " it the second would take the place of the first",
+                "has no primary key that is checked at once, and the target's table has one: of two"
+                " rows that are equal in it the second would take the place of the first",
                 f"{alter} add primary key ({', '.join(map(quoted, target.primary_key))});"
                 "  -- or drop the target's",
             )

@@ -223,7 +223,8 @@ async def _load_bookkeeping(connection: Connection, slot: str) -> Bookkeeping:
         if checkpoint is None:
             return Bookkeeping(exists, missing, True, None, frozenset(), 0)
         chunks = await connection.execute(
-            "select relation from cdc.snapshot_chunk where slot = %s", (slot,)
+            "select format('%%s.%%s', table_schema, table_name) from cdc.copy where slot = %s",
+            (slot,),
         )
         quarantined = await count_open(connection, slot)
     except psycopg.errors.InsufficientPrivilege:

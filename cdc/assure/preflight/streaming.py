@@ -43,8 +43,12 @@ def check_wal_level(facts: Facts) -> Iterator[Finding]:
         )
 
 
+# By the stream, and by each round of a copy.
+_TAKEN = 2
+
+
 def check_capacity(facts: Facts) -> Iterator[Finding]:
-    """Find a source without a free slot or walsender, where our slot is still to be made."""
+    """Find a source without a free slot and walsender for the stream, and others for the copy."""
     if facts.source.slot_kind is not None:
         return
     capacity = facts.source.capacity
@@ -57,11 +61,12 @@ def check_capacity(facts: Facts) -> Iterator[Finding]:
         ),
         ("max_wal_senders", capacity.senders, capacity.max_senders, ""),
     ):
-        if used >= limit:
+        if used + _TAKEN > limit:
             yield breaks(
                 "source",
                 setting,
-                f"is {limit}, and all of them are taken",
+                f"is {limit}, and {used} are taken: the stream takes one, and the copy another one"
+                " for as long as it lasts",
                 f"alter system set {setting} = {limit + 5};  -- then restart the server"
                 f" (on Supabase: a larger compute){remark}",
             )
@@ -140,6 +145,8 @@ def check_checkpoint(facts: Facts) -> Iterator[Finding]:
     if checkpoint is None:
         return
     subject, slot = f"slot {facts.slot}", source.slot
+    resyncs = facts.settings.source.on_slot_lost == "resync"
+    finding = warns if resyncs else breaks
     identity = checkpoint.identity
     if source.system_identifier is None:
         yield warns(
@@ -153,7 +160,7 @@ def check_checkpoint(facts: Facts) -> Iterator[Finding]:
         source.system_identifier,
         source.server.database,
     ):
-        yield breaks(
+        yield finding(
             "target",
             f"checkpoint of slot {facts.slot}",
             f"belongs to database {identity.database} of another server"
@@ -166,7 +173,7 @@ def check_checkpoint(facts: Facts) -> Iterator[Finding]:
     if not facts.initialized:
         return
     if source.slot_kind is None:
-        yield breaks(
+        yield finding(
             "source",
             subject,
             "is gone, and the target has a checkpoint for it: changes since then are lost",
@@ -174,7 +181,7 @@ def check_checkpoint(facts: Facts) -> Iterator[Finding]:
         )
     elif slot is not None and slot.wal_status == "lost":
         reason = slot.invalidation_reason or "its WAL was removed"
-        yield breaks("source", subject, f"is lost ({reason})", new_copy(facts.slot))
+        yield finding("source", subject, f"is lost ({reason})", new_copy(facts.slot))
 
 
 def check_retention(facts: Facts) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from cdc.sync.spool.store import Store
 from cdc.sync.spool.thread import OneThread
 from cdc.target.apply import Target
 from cdc.target.checkpoint import load_checkpoint
+from cdc.target.copies import load_copies, mirror
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ async def _replay(store: Store, target: Target, settings: Settings, limits: Limi
     idle_file = IdleFile(settings.state_dir, identity)
     async with await connect(settings.target.require_dsn()) as session:
         checkpoint = await load_checkpoint(session, identity.slot)
+        copies = mirror(await load_copies(session, identity.slot))
     if checkpoint is None or checkpoint.identity != identity:
         return  # the spool of another server, or of an older timeline
     at = checkpoint.lsn
@@ -66,8 +68,9 @@ async def _replay(store: Store, target: Target, settings: Settings, limits: Limi
             target,
             Progress(at, at, at),
             idle_file,
+            copies=copies,
             settings=settings,
-            limits=Limits(held.upto, limits.patience_s, limits.away_s),
+            limits=Limits(held.upto, limits.patience_s, away_s=limits.away_s),
         )
         await pipeline.run(status_interval_s=STATUS_INTERVAL_S)
     finally:

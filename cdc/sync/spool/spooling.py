@@ -13,11 +13,13 @@ part had come when the writing ended comes again from the source, whole.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 import psycopg
 
 from cdc.backoff import Verdict, delays, described, judge
+from cdc.changes.copies import Copies
 from cdc.errors import CdcError, PositionLost
 from cdc.lsn import format_lsn
 from cdc.postgres.session import Connection, connect
@@ -82,7 +84,10 @@ class Spooling:
         *,
         settings: Settings,
         limits: Limits,
+        load_copies: Callable[[], Awaitable[Copies]],
     ) -> None:
+        """`load_copies` asks the target, once it is there, which tables are being copied."""
+        self._load_copies = load_copies
         self._stream = stream
         self._decoding = decoding
         self._target = target
@@ -151,6 +156,7 @@ class Spooling:
             self._target,
             Progress(at, at, at),
             self._idle_file,
+            copies=await self._load_copies(),
             settings=self._settings,
             limits=self._limits,
         )

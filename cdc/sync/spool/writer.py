@@ -64,12 +64,10 @@ class Writer:
     def stop(self) -> None:
         """End after what is being stored; the rest of it will be sent again."""
         self._stopping.set()
-        self.feedback.reading = False
 
     async def run(self) -> None:
         """Store what comes, until told to stop."""
         while (frames := await self._receive()) is not None:
-            self.feedback.note_frames()
             few = len(frames) < GATHER_FRAMES
             frames.reverse()
             while frames:
@@ -112,7 +110,6 @@ class Writer:
     async def _has_room(self, records: list[Record]) -> bool:
         """Wait for room where the target makes some; False if we are to stop meanwhile."""
         size = sum(record.size for record in records)
-        self.feedback.reading = False
         while size and self._store.size + size > self._max_bytes:
             store = self._store
             if not self.draining or store.empty:
@@ -120,7 +117,6 @@ class Writer:
                 raise full(store.path, store.size, self._max_bytes, *held)
             if await self._stopped_within(ROOM_INTERVAL_S):
                 return False
-        self.feedback.reading = not self._stopping.is_set()
         return True
 
     async def _stopped_within(self, seconds: float) -> bool:

@@ -1,0 +1,181 @@
+"""Notices a server that is gone without a word while we wait for its answer.
+
+TCP notices a peer whose kernel is gone. It notices nothing where something on the way goes on to
+acknowledge what we send and forwards none of it: a proxy or a pooler that hangs, a compute that was
+moved. So while somebody waits at the socket of a session and no byte has moved for the DSN's
+`keepalives_idle` seconds, a second, short session asks pg_stat_activity about the first:
+
+    it works, or waits for a lock            we wait on, and ask again later
+    it waits for us, or is gone              what it answered is lost: cut
+    there is no second session either        server or network are gone: cut
+    the server refuses a second session      it lives, and we cannot know more: we wait on
+
+A slow line is not a silent one: each byte that moves begins the time anew. A stall is noticed
+within `keepalives_idle + connect_timeout + GRACE_S`: 32 s by default. To cut means to shut the
+socket down: whoever waits there gets a psycopg.OperationalError, which `backoff` calls RETRY.
+Nobody is asked while nobody waits: an idle session may be as silent as it likes.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import socket
+from dataclasses import dataclass
+from time import monotonic
+from typing import TypeVar
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
+
+log = logging.getLogger(__name__)
+
+# An answer may be on its way when we ask: it is given this long to arrive.
+GRACE_S = 2.0
+
+# So often a wait looks around by itself; as psycopg does.
+_INTERVAL_S = 0.1
+
+_QUESTION = """
+select state like 'idle%%' or wait_event_type in ('Client', 'Activity')
+  from pg_stat_activity where pid = %s and backend_start = %s::timestamptz
+"""
+
+_REFUSED = re.compile(r"\bFATAL\b")
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True, frozen=True)
+class Backend:
+    """A process of the server, told from another that is given its PID later."""
+
+    pid: int
+    start: str
+
+
+class WatchedConnection(AsyncConnection[tuple[object, ...]]):
+    """A connection of which every wait for the server is watched."""
+
+    watch: "Watch | None" = None
+
+    async def wait(
+        self, gen: PQGen[_T], interval: float = _INTERVAL_S, timeout: float | None = None
+    ) -> _T:
+        """Wait as psycopg does, for as long as the server is there."""
+        watch = self.watch
+        if watch is None:
+            return await super().wait(gen, interval, timeout)
+        watch.begin()
+        try:
+            return await super().wait(watch.noting(gen), interval, timeout)
+        finally:
+            watch.end()
+
+
+class Watch:
+    """Who looks after one connection."""
+
+    def __init__(self, connection: WatchedConnection, conninfo: str, backend: Backend) -> None:
+        given = conninfo_to_dict(conninfo)
+        self._connection = connection
+        self._backend = backend
+        self._connect_timeout_s = timeout_from_conninfo(given)
+        self._conninfo = make_conninfo(conninfo, application_name="cdc watch")
+        self.patience_s = float(given.get("keepalives_idle") or 0)
+        """Seconds of silence before anybody is asked; 0: nobody ever is."""
+        self._moved = monotonic()
+        self._waiting = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._question: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Somebody waits at the socket from now on."""
+        self._moved = monotonic()
+        self._waiting = True
+        if self._timer is None and self.patience_s > 0:
+            self._look_in(self.patience_s)
+
+    def end(self) -> None:
+        """Nobody waits any more."""
+        self._waiting = False
+
+    def noting(self, gen: PQGen[_T]) -> PQGen[_T]:
+        """Yield what `gen` yields, and note each time that the socket was ready."""
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if ready:
+                    self._moved = monotonic()
+                wanted = gen.send(ready)
+        except StopIteration as ex:
+            result: _T = ex.value
+            return result
+
+    def _look_in(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._waiting:
+            return
+        rest = self._moved + self.patience_s - monotonic()
+        if rest > 0:
+            self._look_in(rest)
+        else:
+            self._question = asyncio.create_task(self._ask_and_cut())
+
+    async def _ask_and_cut(self) -> None:
+        silent_since = self._moved
+        found = await self._ask()
+        if found is not None:
+            await asyncio.sleep(GRACE_S)
+            if self._waiting and self._moved == silent_since:
+                log.warning(
+                    "no answer: cutting the connection",
+                    extra={
+                        "server": self._connection.info.host,
+                        "database": self._connection.info.dbname,
+                        "pid": self._backend.pid,
+                        "silent_s": round(monotonic() - silent_since, 1),
+                        "found": found,
+                    },
+                )
+                cut(self._connection)
+                return
+        if self._waiting and self._timer is None:
+            self._look_in(self.patience_s)
+
+    async def _ask(self) -> str | None:
+        """Return why no answer will come; None where one may."""
+        try:
+            probe = await AsyncConnection.connect(self._conninfo, autocommit=True)
+        except psycopg.OperationalError as ex:
+            return None if _REFUSED.search(str(ex)) else "the server cannot be reached"
+        limit = asyncio.get_running_loop().call_later(self._connect_timeout_s, cut, probe)
+        try:
+            cursor = await probe.execute(_QUESTION, (self._backend.pid, self._backend.start))
+            row = await cursor.fetchone()
+        except psycopg.OperationalError:
+            return "the server does not answer"
+        except psycopg.Error:
+            return None
+        finally:
+            limit.cancel()
+            await probe.close()
+        if row is None:
+            return "its backend is gone"
+        return "its backend waits for us" if row[0] else None
+
+
+def cut(connection: AsyncConnection[tuple[object, ...]]) -> None:
+    """End a connection under whoever waits at it; its descriptor stays theirs to close."""
+    with (
+        contextlib.suppress(OSError, psycopg.OperationalError),
+        socket.socket(fileno=os.dup(connection.pgconn.socket)) as ours,
+    ):
+        ours.shutdown(socket.SHUT_RDWR)

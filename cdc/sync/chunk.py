@@ -1,0 +1,135 @@
+"""One chunk: read under a snapshot, written and marked in one transaction of the target.
+
+COPY to COPY: what the source sends is what the target reads, nothing is decoded on the way. What
+was in the chunk's range before goes, so that a chunk may be copied any number of times.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import psycopg
+
+from cdc.backoff import Verdict, judge
+from cdc.changes.copies import Range
+from cdc.postgres.names import quoted
+from cdc.postgres.session import Connection
+from cdc.source.chunks import own, select_chunk
+from cdc.sync.layout import TableLayout
+from cdc.target.checkpoint import Checkpoint
+from cdc.target.copies import Chunk, CopyRow, make_one_chunk, mark_copied, require_ours
+from cdc.target.merge import merge
+from cdc.target.refusal import refused_copy
+
+# Rows go on in blocks of about this many bytes: a write per row would cost more than the row.
+_BLOCK = 1 << 18
+
+Count: TypeAlias = Callable[[int, int], None]
+"""Hears of rows and bytes as they go."""
+
+
+@dataclass(slots=True)
+class Sessions:
+    """A pair that copies one chunk at a time; the source's is under the snapshot."""
+
+    source: Connection
+    target: Connection
+
+
+async def copy_chunk(
+    sessions: Sessions,
+    chunk: Chunk,
+    table: TableLayout,
+    row: CopyRow,
+    *,
+    checkpoint: Checkpoint,
+    count: Count,
+) -> None:
+    """Copy a chunk; raise Fenced if the checkpoint is not ours, ChangeRefused if it cannot be."""
+    target, slot = sessions.target, checkpoint.identity.slot
+    try:
+        async with target.transaction():
+            await require_ours(target, checkpoint)
+            write = _mend if row.live else _replace
+            rows, size = await write(sessions, chunk, table, row, count)
+            await mark_copied(target, slot, chunk, rows=rows, size=size)
+    except psycopg.errors.UniqueViolation as ex:
+        if not row.live or chunk.part == Range():
+            raise refused_copy(ex, f"{table.target}") from None
+        # A unique value that a row of another chunk has by mistake.
+        async with target.transaction():
+            await make_one_chunk(target, slot, chunk.table)
+    except psycopg.Error as ex:
+        if judge(ex) is not Verdict.REPLAY:
+            raise
+        raise refused_copy(ex, f"{table.target}") from None
+
+
+async def _replace(
+    sessions: Sessions, chunk: Chunk, table: TableLayout, row: CopyRow, count: Count
+) -> tuple[int, int]:
+    """Write the chunk in the place of what its range held before."""
+    name = quoted(*row.destination)
+    whole = own(table.target) if row.shadow is None else f"only {name}"
+    condition = table.cut.condition(chunk.part)
+    await sessions.target.execute(f"delete from {whole} where {condition}".encode())
+    return await _fill(sessions, chunk, table, name, count)
+
+
+async def _mend(
+    sessions: Sessions, chunk: Chunk, table: TableLayout, _row: CopyRow, count: Count
+) -> tuple[int, int]:
+    """Write what differs: all that the table has is as of the snapshot, but for mistakes."""
+    name, there = quoted("pg_temp", "cdc chunk"), quoted(*table.target.qualified_name)
+    # Without constraints and defaults: it has what the source has.
+    await sessions.target.execute(
+        f"create temporary table {quoted('cdc chunk')} on commit drop as"
+        f" select {', '.join(map(quoted, table.merged))} from {there} with no data".encode()
+    )
+    found = await _fill(sessions, chunk, table, name, count)
+    await sessions.target.execute("set constraints all deferred")
+    within = table.cut.condition(chunk.part) if table.key else "true"
+    await merge(sessions.target, name, table.merge(within))
+    return found
+
+
+async def _fill(
+    sessions: Sessions, chunk: Chunk, table: TableLayout, name: str, count: Count
+) -> tuple[int, int]:
+    if not table.columns:
+        return await _copy_rows_of_nothing(sessions, table, name), 0
+    copy_out = select_chunk(table.source, table.published, table.columns, table.cut, chunk.part)
+    copy_in = f"copy {name} ({', '.join(map(quoted, table.columns))}) from stdin"
+    return await _copy(sessions, copy_out, copy_in, count)
+
+
+async def _copy(sessions: Sessions, copy_out: str, copy_in: str, count: Count) -> tuple[int, int]:
+    rows = size = block_size = 0
+    block: list[bytes] = []
+    async with (
+        sessions.source.cursor().copy(copy_out.encode()) as reading,
+        sessions.target.cursor().copy(copy_in.encode()) as writing,
+    ):
+        async for row in reading:  # the server sends a message a row
+            block.append(bytes(row))
+            block_size += len(row)
+            if block_size >= _BLOCK:
+                await writing.write(b"".join(block))
+                count(len(block), block_size)
+                rows, size = rows + len(block), size + block_size
+                block, block_size = [], 0
+        await writing.write(b"".join(block))
+    count(len(block), block_size)
+    return rows + len(block), size + block_size
+
+
+async def _copy_rows_of_nothing(sessions: Sessions, table: TableLayout, name: str) -> int:
+    """Copy a table without columns, for which COPY has no syntax; return how many rows it has."""
+    cursor = await sessions.source.execute(
+        f"select count(*)::int8 from {own(table.source)}".encode()
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    insert = f"insert into {name} select from generate_series(1, {row[0]}::int8)"
+    await sessions.target.execute(insert.encode())
+    return int(str(row[0]))

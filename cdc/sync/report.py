@@ -1,0 +1,32 @@
+"""A line in the log now and then: the stream is alive, and how far it is."""
+
+import asyncio
+import logging
+
+from cdc.lsn import format_lsn
+from cdc.progress import Progress
+
+log = logging.getLogger(__name__)
+
+PROGRESS_INTERVAL_S = 60.0
+
+
+async def log_progress(progress: Progress) -> None:
+    """Log until cancelled."""
+    while True:
+        await asyncio.sleep(PROGRESS_INTERVAL_S)
+        log.info(
+            "progress",
+            extra={
+                "received": format_lsn(progress.received),
+                "applied": format_lsn(progress.applied),
+                "confirmed": format_lsn(progress.confirmed),
+                "transactions": progress.transactions,
+                "changes": progress.changes,
+                "batches": progress.batches,
+                "replays": progress.replays,
+                "repairs": progress.repairs,
+                "spooled_bytes": progress.spooled_bytes,
+                "spooled_transactions": progress.spooled_transactions,
+            },
+        )

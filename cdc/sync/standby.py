@@ -1,0 +1,46 @@
+"""While another daemon stands by, the checkpoint on the target says all that there is to know.
+
+What this daemon notes of idle times in its state directory, one on another machine cannot see: it
+would find the source confirmed beyond the checkpoint, and halt. So while one stands by, nothing is
+confirmed beyond the checkpoint; to let WAL of others go, the checkpoint itself is moved over it, a
+segment at a time. Who stands by shows itself by a lock on the source (`source.lease`).
+"""
+
+import logging
+
+from cdc.changes.batch import Batch, TransactionEnd
+from cdc.progress import Progress
+from cdc.source.stream import clock_us
+from cdc.sync.applier import Applier
+from cdc.sync.feedback import Feedback
+from cdc.sync.hold import Hold
+
+log = logging.getLogger(__name__)
+
+# So much WAL of others moves the checkpoint: a segment, since less retains nothing.
+MARK_BYTES = 16 << 20
+
+
+class Standby:
+    """What a pipeline does about another daemon that stands by."""
+
+    def __init__(
+        self, progress: Progress, feedback: Feedback, applier: Applier, hold: Hold
+    ) -> None:
+        self._progress = progress
+        self._feedback = feedback
+        self._applier = applier
+        self._hold = hold
+
+    def heed(self, *, present: bool) -> None:
+        """Take note of whether there is one; move the checkpoint for it if need be."""
+        if present and self._feedback.alone:
+            log.info("another daemon stands by: the checkpoint is moved over idle times")
+        self._feedback.alone = not present
+        progress = self._progress
+        beyond = max(progress.confirmed, progress.received - MARK_BYTES) > progress.applied
+        busy = progress.pending or not self._applier.free or self._hold.bound is not None
+        if present and beyond and not busy:
+            progress.pending = True
+            end = TransactionEnd(0, progress.received, clock_us())
+            self._applier.put_nowait(Batch(transactions=[end]))

@@ -1,0 +1,93 @@
+"""Several connections that copy chunks at once, all under one snapshot.
+
+A chunk is its own transaction on the target. What fails ends the copy; chunks that have their mark
+stay copied.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from time import monotonic
+from typing import Self
+
+from psycopg import sql
+
+from cdc.changes.copies import QualifiedName
+from cdc.postgres.session import Connection, connect
+from cdc.settings import Settings
+from cdc.sync.chunk import Count, Sessions, copy_chunk
+from cdc.sync.layout import Layout
+from cdc.sync.tasks import first_error
+from cdc.target.checkpoint import Checkpoint
+from cdc.target.copies import Chunk, CopyRow
+from cdc.target.sole import join_copiers
+
+# The stream stands still for about so long.
+ROUND_S = 5.0
+
+
+class Workers:
+    """Pairs of sessions; each is opened when there is a chunk for it, and stays until the end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._pairs: dict[int, Sessions] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def copy(
+        self,
+        chunks: Sequence[Chunk],
+        snapshot: str,
+        layout: Layout,
+        *,
+        rows: Mapping[QualifiedName, CopyRow],
+        checkpoint: Checkpoint,
+        count: Count,
+    ) -> None:
+        """Copy chunks until none is left or ROUND_S is over."""
+        left = deque(chunks)
+        until = monotonic() + ROUND_S
+
+        async def work(number: int) -> None:
+            sessions = await self._pair(number)
+            source = sessions.source
+            async with source.transaction():
+                await source.execute("set transaction isolation level repeatable read, read only")
+                await source.execute(
+                    sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot))
+                )
+                while left and monotonic() < until:
+                    chunk = left.popleft()
+                    table, row = layout.tables[chunk.table], rows[chunk.table]
+                    await copy_chunk(
+                        sessions, chunk, table, row, checkpoint=checkpoint, count=count
+                    )
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                # Where foreign keys hold, a row comes after the one that it refers to.
+                most = 1 if layout.enforced else self._settings.snapshot.workers
+                for number in range(min(most, len(left))):
+                    tasks.create_task(work(number))
+        except BaseExceptionGroup as group:
+            raise first_error(group) from None
+
+    async def _pair(self, number: int) -> Sessions:
+        if number not in self._pairs:
+            settings = self._settings
+            source = await self._open(settings.source.require_dsn())
+            target = await self._open(settings.target.require_dsn())
+            await join_copiers(target, settings.source.slot)
+            self._pairs[number] = Sessions(source, target)
+        return self._pairs[number]
+
+    async def _open(self, dsn: str) -> Connection:
+        connection = await connect(dsn, application_name="cdc copy")
+        return await self._stack.enter_async_context(connection)

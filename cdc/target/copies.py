@@ -1,0 +1,267 @@
+"""The copies under way, in tables of the target: what is asked for, cut into chunks, copied, done.
+
+A chunk's mark is written by the transaction that writes its rows, and every such transaction makes
+sure that the checkpoint is still this daemon's (`require_ours`): what is marked is there, and was
+there when the stream stood at the checkpoint. Nothing is remembered elsewhere, so that whoever is
+killed goes on where these tables say.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg.rows import class_row
+
+from cdc.changes.copies import Copies, QualifiedName, Range, Stage, TableCopy
+from cdc.errors import Unavailable
+from cdc.postgres.session import Connection
+from cdc.target.checkpoint import Checkpoint, fenced
+
+SHADOWS = "cdc"
+"""Schema of the shadows."""
+
+
+@dataclass(slots=True)
+class CopyRow:
+    """A copy as the target has it."""
+
+    table_schema: str
+    table_name: str
+    shadow: str | None
+    foreign_keys: list[str]
+    replaces: bool
+    """Rows that the table has may go: the copy was asked for."""
+    live: bool
+    """The stream has been applied to the table without a gap: it is mended in place."""
+    begun: bool
+    completed: bool
+    chunks: int
+    chunks_copied: int
+    rows: int
+    bytes: int
+    seconds: float | None
+    """Since it was begun."""
+
+    @property
+    def name(self) -> QualifiedName:
+        """Schema and name of the table."""
+        return self.table_schema, self.table_name
+
+    @property
+    def destination(self) -> QualifiedName:
+        """Where its rows go."""
+        return self.name if self.shadow is None else (SHADOWS, self.shadow)
+
+    @property
+    def stage(self) -> Stage:
+        """How far it has come."""
+        if not self.begun or not self.chunks_copied:
+            return Stage.NOT_BEGUN
+        return Stage.WHOLE if self.chunks_copied == self.chunks else Stage.IN_PART
+
+
+@dataclass(slots=True, frozen=True)
+class Chunk:
+    """A part of a table that is still to be copied."""
+
+    table: QualifiedName
+    number: int
+    part: Range
+
+
+_COPIES = """
+select c.table_schema, c.table_name, c.shadow, c.foreign_keys, c.replaces, c.live,
+       c.begun_at is not null as begun,
+       c.completed_at is not null as completed, count(s.chunk)::int as chunks,
+       count(s.copied_at)::int as chunks_copied,
+       coalesce(c.rows, sum(s.rows), 0)::int8 as rows,
+       coalesce(c.bytes, sum(s.bytes), 0)::int8 as bytes,
+       extract(epoch from clock_timestamp() - c.begun_at)::float8 as seconds
+  from cdc.copy c left join cdc.snapshot_chunk s using (slot, table_schema, table_name)
+ where c.slot = %s group by c.slot, c.table_schema, c.table_name
+"""
+
+
+async def load_copies(connection: Connection, slot: str) -> list[CopyRow]:
+    """Return the newest copy of each table; none where there is no bookkeeping yet."""
+    cursor = connection.cursor(row_factory=class_row(CopyRow))
+    try:
+        return await (await cursor.execute(_COPIES, (slot,))).fetchall()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return []
+
+
+def mirror(rows: Iterable[CopyRow]) -> Copies:
+    """Return the copies as whoever folds changes needs them."""
+    copies = Copies(
+        [row.name for row in rows if row.completed or row.live],
+        [
+            TableCopy(row.name, row.destination, row.stage)
+            for row in rows
+            if not row.completed and not row.live
+        ],
+    )
+    copies.mending = {row.name for row in rows if row.live and not row.completed}
+    return copies
+
+
+async def request_copies(connection: Connection, slot: str, names: Iterable[QualifiedName]) -> None:
+    """Note that tables are to be copied that nobody has heard of."""
+    await connection.cursor().executemany(
+        "insert into cdc.copy (slot, table_schema, table_name) values (%s, %s, %s)"
+        " on conflict do nothing",
+        [(slot, *name) for name in names],
+    )
+
+
+async def request_anew(
+    connection: Connection, slot: str, names: Iterable[QualifiedName], *, gap: bool
+) -> None:
+    """Note that tables are to be copied again; rows that they have may go.
+
+    `gap`: changes may be missing, so that the rows that are there cannot be changed any more.
+    """
+    for schema, name in names:
+        where = {"slot": slot, "schema": schema, "name": name, "gap": gap}
+        await connection.execute(
+            "delete from cdc.snapshot_chunk where slot = %(slot)s"
+            " and table_schema = %(schema)s and table_name = %(name)s",
+            where,
+        )
+        await connection.execute(
+            "insert into cdc.copy as c (slot, table_schema, table_name, replaces)"
+            " values (%(slot)s, %(schema)s, %(name)s, true)"
+            " on conflict (slot, table_schema, table_name) do update set replaces = true,"
+            " live = (c.live or c.completed_at is not null) and not %(gap)s,"
+            " begun_at = null, completed_at = null, rows = null, bytes = null,"
+            " requested_at = clock_timestamp()",
+            where,
+        )
+
+
+async def take_over(connection: Connection, slot: str, names: Iterable[QualifiedName]) -> None:
+    """Note that the target holds the rows of tables already."""
+    await connection.cursor().executemany(
+        "insert into cdc.copy (slot, table_schema, table_name, rows, bytes, completed_at)"
+        " values (%s, %s, %s, 0, 0, clock_timestamp()) on conflict do nothing",
+        [(slot, *name) for name in names],
+    )
+
+
+async def begin_copy(
+    connection: Connection,
+    slot: str,
+    name: QualifiedName,
+    *,
+    shadow: str | None,
+    foreign_keys: Sequence[str],
+    parts: Sequence[Range],
+) -> None:
+    """Note into which chunks a table is cut, and where they go.
+
+    Changes of it that are in quarantine will be in the copy.
+    """
+    await connection.execute(
+        "update cdc.quarantine set resolved_at = clock_timestamp(), resolution = 'copied anew'"
+        " where slot = %s and table_schema = %s and table_name = %s and resolved_at is null",
+        (slot, *name),
+    )
+    await connection.execute(
+        "update cdc.copy set begun_at = clock_timestamp(), shadow = %s, foreign_keys = %s"
+        " where slot = %s and table_schema = %s and table_name = %s",
+        (shadow, list(foreign_keys), slot, *name),
+    )
+    await connection.cursor().executemany(
+        "insert into cdc.snapshot_chunk (slot, table_schema, table_name, chunk, lower, upper)"
+        " values (%s, %s, %s, %s, %s, %s)",
+        [
+            (slot, *name, number, _array(part.lower), _array(part.upper))
+            for number, part in enumerate(parts)
+        ],
+    )
+
+
+def _array(bound: tuple[str, ...] | None) -> list[str] | None:
+    return None if bound is None else list(bound)
+
+
+@dataclass(slots=True)
+class _ChunkRow:
+    table_schema: str
+    table_name: str
+    chunk: int
+    lower: list[str] | None
+    upper: list[str] | None
+
+
+async def load_chunks(connection: Connection, slot: str) -> list[Chunk]:
+    """Return the chunks that are still to be copied, table by table."""
+    cursor = connection.cursor(row_factory=class_row(_ChunkRow))
+    await cursor.execute(
+        "select table_schema, table_name, chunk, lower, upper from cdc.snapshot_chunk"
+        " where slot = %s and copied_at is null order by 1, 2, 3",
+        (slot,),
+    )
+    return [
+        Chunk(
+            (row.table_schema, row.table_name),
+            row.chunk,
+            Range(
+                None if row.lower is None else tuple(row.lower),
+                None if row.upper is None else tuple(row.upper),
+            ),
+        )
+        for row in await cursor.fetchall()
+    ]
+
+
+async def mark_copied(
+    connection: Connection, slot: str, chunk: Chunk, *, rows: int, size: int
+) -> None:
+    """Mark a chunk, in the transaction that wrote its rows; Unavailable if it is none any more."""
+    cursor = await connection.execute(
+        "update cdc.snapshot_chunk set rows = %s, bytes = %s, copied_at = clock_timestamp()"
+        " where slot = %s and table_schema = %s and table_name = %s and chunk = %s",
+        (rows, size, slot, *chunk.table, chunk.number),
+    )
+    if cursor.rowcount != 1:
+        raise Unavailable("a copy under way was asked for anew")
+
+
+async def make_one_chunk(connection: Connection, slot: str, name: QualifiedName) -> None:
+    """Let a table be copied as a whole, by one transaction."""
+    where = (slot, *name)
+    await connection.execute(
+        "delete from cdc.snapshot_chunk where slot = %s and table_schema = %s and table_name = %s",
+        where,
+    )
+    await connection.execute(
+        "insert into cdc.snapshot_chunk (slot, table_schema, table_name, chunk)"
+        " values (%s, %s, %s, 0)",
+        where,
+    )
+
+
+async def mark_complete(connection: Connection, slot: str, names: Sequence[QualifiedName]) -> None:
+    """Mark copies as complete, in the transaction that made them so."""
+    for name in names:
+        await connection.execute(
+            "with gone as (delete from cdc.snapshot_chunk"
+            "  where slot = %(slot)s and table_schema = %(schema)s and table_name = %(name)s"
+            "  returning rows, bytes)"
+            " update cdc.copy set completed_at = clock_timestamp(), shadow = null, live = false,"
+            "  foreign_keys = '{}', rows = (select sum(rows) from gone),"
+            "  bytes = (select sum(bytes) from gone)"
+            " where slot = %(slot)s and table_schema = %(schema)s and table_name = %(name)s",
+            {"slot": slot, "schema": name[0], "name": name[1]},
+        )
+
+
+async def require_ours(connection: Connection, checkpoint: Checkpoint) -> None:
+    """Keep the checkpoint where it is until the transaction ends; raise Fenced if not ours."""
+    cursor = await connection.execute(
+        "select from cdc.checkpoint where slot = %s and epoch = %s and lsn = %s::pg_lsn for share",
+        (checkpoint.identity.slot, checkpoint.epoch, checkpoint.lsn_text),
+    )
+    if await cursor.fetchone() is None:
+        raise fenced(checkpoint.identity.slot)
