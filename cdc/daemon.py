@@ -300,7 +300,7 @@ class Daemon:
                     await self._look_for_tables(source, turn.copier)
                 except psycopg.errors.LockNotAvailable:
                     log.info("a new table is locked: publishing it later")
-            await asyncio.sleep(STANDBY_INTERVAL_S)
+            await asyncio.sleep(min(STANDBY_INTERVAL_S, BUDGET_INTERVAL_S))
 
     async def _look_for_tables(self, source: Connection, copier: Copier) -> None:
         """Publish and copy tables that nobody has heard of."""

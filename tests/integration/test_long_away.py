@@ -12,7 +12,7 @@ import pytest
 from tests.accounts import SCHEMA
 from tests.databases import fetch, migrate, run_sql, wait_until
 from tests.pair import Pair, execute, same_rows
-from tests.process import Daemon, drain, environment, streaming
+from tests.process import Daemon, all_copied, drain, environment, streaming
 from tests.servers import stoppable
 from tests.spooling import QUEUEING, SPOOL, wait_until_let_go
 
@@ -161,6 +161,7 @@ def watching(pair: Pair, env: Mapping[str, str]) -> Iterator[Daemon]:
         try:
             daemon = Daemon(process, log, log)
             daemon.wait_for_log('"message":"streaming"')
+            wait_until(lambda: all_copied(pair))
             yield daemon
         finally:
             process.kill()
