@@ -212,9 +212,11 @@ class ReplicationStream:
         pgconn = self._pgconn
         while pgconn.flush():
             yield Wait.W
-        while pgconn.get_copy_data(1)[0] >= 0:
-            yield Wait.R
-            pgconn.consume_input()
+        while (size := pgconn.get_copy_data(1)[0]) >= 0:
+            # What has arrived already makes the socket ready no more.
+            if size == 0:
+                yield Wait.R
+                pgconn.consume_input()
 
     async def close(self) -> None:
         """Close the session at once."""
