@@ -40,6 +40,7 @@ from cdc.sync.workers import Workers
 from cdc.target.apply import Target
 from cdc.target.copies import (
     CopyRow,
+    follow_renames,
     load_chunks,
     load_copies,
     request_copies,
@@ -126,10 +127,12 @@ class Copier:
         copied = await load_copied_tables(source, self._settings.source)
         assert copied is not None, "there is a stream, so there is a publication"
         published = {table.qualified_name for table in copied.tables}
+        await follow_renames(target, self._slot)
         rows = {row.name: row for row in await load_copies(target, self._slot)}
         for name in published:
             if name not in rows or not (rows[name].completed or rows[name].live):
                 self._copies.request(name)
+        self._copies.complete([row.name for row in rows.values() if row.live])
         self._copies.mending = {row.name for row in rows.values() if row.live and not row.completed}
         for name in [name for name in self._copies.under_way if name not in published]:
             self._copies.forget(name)

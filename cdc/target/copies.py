@@ -14,6 +14,7 @@ from psycopg.rows import class_row
 
 from cdc.changes.copies import Copies, QualifiedName, Range, Stage, TableCopy
 from cdc.errors import Unavailable
+from cdc.postgres.names import quoted
 from cdc.postgres.session import Connection
 from cdc.target.checkpoint import Checkpoint, fenced
 
@@ -142,9 +143,26 @@ async def request_anew(
 async def take_over(connection: Connection, slot: str, names: Iterable[QualifiedName]) -> None:
     """Note that the target holds the rows of tables already."""
     await connection.cursor().executemany(
-        "insert into cdc.copy (slot, table_schema, table_name, rows, bytes, completed_at)"
-        " values (%s, %s, %s, 0, 0, clock_timestamp()) on conflict do nothing",
-        [(slot, *name) for name in names],
+        "insert into cdc.copy (slot, table_schema, table_name, rows, bytes, completed_at, relation)"
+        " values (%s, %s, %s, 0, 0, clock_timestamp(), to_regclass(%s)) on conflict do nothing",
+        [(slot, *name, quoted(*name)) for name in names],
+    )
+
+
+async def follow_renames(connection: Connection, slot: str) -> None:
+    """Note tables of the target under their new names: live ones, of which a change may be missing.
+
+    It came under a name that nobody had heard of: so each is compared and mended.
+    """
+    await connection.execute(
+        "update cdc.copy c set table_schema = n.nspname, table_name = r.relname, live = true,"
+        "  replaces = true, begun_at = null, completed_at = null, rows = null, bytes = null"
+        " from pg_class r join pg_namespace n on n.oid = r.relnamespace"
+        " where c.slot = %s and c.completed_at is not null and c.relation = r.oid"
+        "   and (n.nspname, r.relname) <> (c.table_schema, c.table_name)"
+        "   and not exists (select from cdc.copy o where o.slot = c.slot"
+        "         and (o.table_schema, o.table_name) = (n.nspname, r.relname))",
+        (slot,),
     )
 
 
@@ -250,6 +268,7 @@ async def mark_complete(connection: Connection, slot: str, names: Sequence[Quali
             "  where slot = %(slot)s and table_schema = %(schema)s and table_name = %(name)s"
             "  returning rows, bytes)"
             " update cdc.copy set completed_at = clock_timestamp(), shadow = null, live = false,"
+            "  relation = to_regclass(format('%%I.%%I', table_schema, table_name)),"
             "  foreign_keys = '{}', rows = (select sum(rows) from gone),"
             "  bytes = (select sum(bytes) from gone)"
             " where slot = %(slot)s and table_schema = %(schema)s and table_name = %(name)s",

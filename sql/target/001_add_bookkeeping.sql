@@ -34,6 +34,7 @@ create table if not exists cdc.copy (
   foreign_keys text[] not null default '{}',
   replaces     boolean not null default false,
   live         boolean not null default false,
+  relation     oid,
   rows         bigint,
   bytes        bigint,
   requested_at timestamptz not null default now(),
@@ -46,6 +47,8 @@ comment on table cdc.copy is
 comment on column cdc.copy.shadow is
   'Table in this schema that gets the rows until all are there; null: they go to the table itself.';
 comment on column cdc.copy.replaces is 'It was asked for: rows that the table has may go.';
+comment on column cdc.copy.relation is
+  'The table of this server that holds the rows: it keeps that number when it is renamed.';
 comment on column cdc.copy.live is
   'No change of it is missing: it goes on being written to, and is mended in place.';
 comment on column cdc.copy.foreign_keys is
