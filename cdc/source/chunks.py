@@ -86,11 +86,13 @@ async def plan_chunks(
     source: Connection, table: CatalogTable, cut: Cut, chunk_bytes: int
 ) -> list[Range]:
     """Return the ranges of a table's chunks, one at least. Reads its index, or sorts its keys."""
+    if not cut.possible or (table.bytes <= chunk_bytes and not table.partitioned):
+        return [Range()]
     name = quoted(*table.qualified_name)
     row = await (await source.execute(_SIZE.format(literal(name)).encode())).fetchone()
     assert row is not None
     size, rows = int(str(row[0])), int(str(row[1]))
-    if not cut.possible or size <= chunk_bytes:
+    if size <= chunk_bytes:
         return [Range()]
     rows = rows or size // _UNKNOWN_ROW_BYTES
     step = max(1, rows * chunk_bytes // size)

@@ -54,7 +54,7 @@ def test_a_publication_of_schemas_is_used_as_it_is(tiny: Pair) -> None:
         "select pubname from pg_publication p, pg_roles r where r.oid = pubowner and rolsuper",
     ) == [tiny.publication]
     assert fetch(tiny.source_dsn, "select from pg_publication_rel") == []
-    assert len(copied(tiny)) == 1
+    assert copied(tiny)[-1] == "1 rows: credit.entry"
 
 
 @pytest.mark.parametrize("versions", [Versions(15, 15), Versions(18, 18)], indirect=True, ids=str)
