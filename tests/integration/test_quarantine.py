@@ -118,7 +118,10 @@ def test_a_key_that_changes_hands_the_waiting_on(pair: Pair) -> None:
 
 
 def test_a_table_that_does_not_fit_waits_as_a_whole(pair: Pair) -> None:
-    """A column or a table that the target lacks: all changes of it, nothing of others."""
+    """A column that the target lacks: all changes of its table, nothing of others.
+
+    Of a table that the target lacks nothing waits: it is copied once it is there.
+    """
     prepare(pair)
     with psycopg.connect(pair.source_dsn, autocommit=True) as source:
         source.execute("insert into credit.account values (1, 1)")
@@ -130,15 +133,10 @@ def test_a_table_that_does_not_fit_waits_as_a_whole(pair: Pair) -> None:
         source.execute("insert into credit.bare values (1, 'goes on')")
     drain(pair)
     assert fetch(pair.target_dsn, "select t from credit.bare") == ["goes on"]
-    assert sorted(str(e["relation"]) for e in entries(pair)) == [
-        *("credit.account", "credit.account", "credit.extra"),
-    ]
+    assert [e["relation"] for e in entries(pair)] == ["credit.account", "credit.account"]
     run_sql(pair.target_dsn, "alter table credit.account add column note text")
-    partly = run_cdc(pair, "quarantine", "retry")
-    assert partly.returncode == 1
-    assert "2 of 3 applied" in partly.stdout
-    run_sql(pair.target_dsn, "create table credit.extra (id int primary key)")
     ok(pair, "quarantine", "retry")
+    run_sql(pair.target_dsn, "create table credit.extra (id int primary key)")
     run_sql(pair.source_dsn, "insert into credit.extra values (2)")
     drain(pair)
     assert same_rows(pair)["extra"] == 2
