@@ -173,8 +173,9 @@ class TableStatements:
 
     def update_row(self, key: Key, row: Row) -> Execute:
         """Set the values that `row` has on the one row that has `key`, a new key too."""
-        mask, new = self.mask(row), self.table.key_of(row)
-        if new != key:
+        key_values = self.table.key_values
+        mask, old, new = self.mask(row), key_values(key), key_values(self.table.key_of(row))
+        if new != old:
             mask = self.table.key + mask
         sets = ", ".join(f"{self._column(n)} = ${i}" for i, n in enumerate(mask, 1))
         if not sets:  # nothing but an unchanged key: the row has to be there all the same
@@ -182,23 +183,22 @@ class TableStatements:
         values = tuple(row[n] for n in mask)
         matches = self._matches_from(len(values) + 1)
         text = f"update {self._own} t set {sets} where {matches}{self._mark}"
-        values += self.table.key_values(key)
         whole = None if UNCHANGED in row else self.upsert_row(row)
-        before = self._make_way(key, new) if self.table.retains and new != key else None
-        return Execute(text.encode(), values, self._expect(mask, 1), whole, before)
+        before = self._make_way(old, new) if self.table.retains and new != old else None
+        return Execute(text.encode(), values + old, self._expect(mask, 1), whole, before)
 
     def _expect(self, mask: Mask, rows: int) -> int | None:
         """Return how many rows a patch has to meet: a soft delete may come too late, as any may."""
         return None if mask and mask == self._marker else rows
 
-    def _make_way(self, old: Key, new: Key) -> Execute:
+    def _make_way(self, old: Row, new: Row) -> Execute:
         """Delete the row that has a key which another row takes over: one that was retained.
 
         Unless it is that very row: the keys are equal in other words.
         """
         matches, before = self._matches_from(1), self._matches_from(len(self.table.key) + 1)
         text = f"delete from {self._own} t where {matches} and not ({before}){self._mark}"
-        return Execute(text.encode(), self.table.key_values(new) + self.table.key_values(old))
+        return Execute(text.encode(), new + old)
 
     def mask(self, row: Row) -> Mask:
         """Return the positions of the columns that a patch with this row sets."""
