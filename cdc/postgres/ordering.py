@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import TypeAlias
 
-from cdc.postgres.catalog import Catalog, ForeignKey
+from cdc.postgres.catalog import Catalog
 
 QualifiedName: TypeAlias = tuple[str, str]
 Group: TypeAlias = tuple[QualifiedName, ...]
 
 
-def references(catalog: Catalog) -> Iterator[tuple[QualifiedName, ForeignKey, QualifiedName]]:
-    """Yield each foreign key with the tables that it holds between: partitions too.
+def references(catalog: Catalog) -> Iterator[tuple[QualifiedName, QualifiedName]]:
+    """Yield each table with those that its foreign keys reference: partitions too.
 
     The rows of a partitioned table are its partitions', and most travel under their names.
     """
@@ -29,7 +29,7 @@ def references(catalog: Catalog) -> Iterator[tuple[QualifiedName, ForeignKey, Qu
         for key in table.foreign_keys:
             for referencing in (name, *families.get(name, ())):
                 for referenced in (key.references, *families.get(key.references, ())):
-                    yield referencing, key, referenced
+                    yield referencing, referenced
 
 
 def reference_graph(catalog: Catalog) -> dict[Group, set[Group]]:
@@ -37,7 +37,7 @@ def reference_graph(catalog: Catalog) -> dict[Group, set[Group]]:
     groups: dict[QualifiedName, Group] = {name: (name,) for name in catalog.tables}
     while True:
         graph: dict[Group, set[Group]] = {group: set() for group in groups.values()}
-        for name, _, referenced in references(catalog):
+        for name, referenced in references(catalog):
             other = groups.get(referenced)
             if other is not None and other != groups[name]:
                 graph[groups[name]].add(other)

@@ -4,7 +4,7 @@
 and so is its checkpoint; after it raises, neither is, or the connection was lost and `open` finds
 out by reading the checkpoint. How a batch is written is up to `write`.
 
-It does not retry (`sync.pipeline` does), and it never asks the target anything between batches: a
+It does not retry (`sync.applier` does), and it never asks the target anything between batches: a
 Neon compute that is left alone may sleep.
 """
 

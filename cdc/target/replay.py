@@ -1,6 +1,6 @@
 """The changes of one source transaction in source order, to find those that the target refuses.
 
-The last of three ways to write a batch (`target.apply`). Changes are tried together; where the
+The last of three ways to write a batch (`target.write`). Changes are tried together; where the
 target refuses them, each half for itself, until a single change is left that it refuses: two round
 trips for each halving, so that a refusal is found fast over a WAN too. That change ends the replay
 with ChangeRefused, or goes into the quarantine, and the others go on. Of a table that is copied

@@ -191,8 +191,8 @@ class Writer:
         if self._transaction.is_open or not batch.final:
             await self._replay_part(batch)
             if batch.final:
-                every, last = list(each_change(batch.steps)), batch.transactions[-1]
-                await self._commit(last, len(batch.transactions), batch.changes, every)
+                every = list(each_change(batch.steps))
+                await self._commit(batch.transactions[-1], len(batch.transactions), every)
             self._note(batch)
             return
         for end, changes in by_transaction(batch):
@@ -240,7 +240,7 @@ class Writer:
                 await self._session.run(self._session.require_unchanged(names))
                 if self._quarantine:
                     await replay.check()
-                await self._commit(end, 1, len(changes), changes)
+                await self._commit(end, 1, changes)
             except Unsettled as ex:
                 await self._session.connection.execute(b"rollback")
                 suspects = ex.more_suspects(changes, suspects, end.lsn)
@@ -268,14 +268,10 @@ class Writer:
         )
 
     async def _commit(
-        self,
-        end: TransactionEnd,
-        transactions: int,
-        count: int,
-        changes: Sequence[Change | Truncation],
+        self, end: TransactionEnd, transactions: int, changes: Sequence[Change | Truncation]
     ) -> None:
         try:
-            await self._session.run(self._end(end, transactions, count))
+            await self._session.run(self._end(end, transactions, len(changes)))
         except psycopg.Error as ex:
             self._raise_if_fenced(ex)
             if judge(ex) is Verdict.REPLAY:  # a deferred constraint speaks at the commit

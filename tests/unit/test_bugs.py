@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cdc.changes.batch import BatchBuilder
+from cdc.changes.change import each_change
 from cdc.changes.fold import Step
 from cdc.changes.policy import Policy
 from cdc.changes.relations import RelationCache
@@ -13,7 +14,17 @@ from cdc.lsn import Lsn
 from cdc.settings import load_settings
 from cdc.sync.position import check_position
 from cdc.target.plan import SET_FORM_ROWS, Planner
-from cdc.wire.messages import Begin, Commit, Delete, Insert, Message, Relation, Truncate, Update
+from cdc.wire.messages import (
+    UNCHANGED,
+    Begin,
+    Commit,
+    Delete,
+    Insert,
+    Message,
+    Relation,
+    Truncate,
+    Update,
+)
 from tests.unit.shapes import catalog_of, catalog_table, column, relation
 from tests.unit.test_position import checkpoint, slot
 
@@ -147,3 +158,17 @@ def test_a_kept_row_that_is_two_keys_in_other_words() -> None:
         key = column("id", exact_text=exact)
         planner = Planner(catalog_of(catalog_table("notes", [key, "body"])))
         assert (planner.plan(steps) is not None) is planned
+
+
+def test_a_key_of_one_column_that_does_not_change_is_not_set() -> None:
+    """A change has its key as a tuple, the fold as the value alone: both are the same key.
+
+    Taken for a new one it was set, so that every index had to be written, and for a kept row
+    another one of that key was looked for.
+    """
+    builder = BatchBuilder(RelationCache({}))
+    for message in (BEGIN, NOTES, Update(1, None, False, (b"1", UNCHANGED)), COMMIT):
+        builder.add(message, 1)
+    (change,) = each_change(builder.take().steps)
+    planner = Planner(catalog_of(catalog_table("notes", ["id", "body"])))
+    assert b' set "id" = t."id" where ' in planner.action(change).sql
