@@ -85,6 +85,16 @@ def judge(error: BaseException) -> Verdict:
     return Verdict.HALT
 
 
+def ends_session(error: BaseException) -> bool:
+    """Tell whether an exception says that the session is gone, and nothing else."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    code = error.sqlstate
+    if code is None:
+        return isinstance(error, psycopg.OperationalError)
+    return code.startswith(("08", "57P"))
+
+
 def described(error: BaseException) -> str:
     """Return what a log may say of an exception: never a message that could quote a value."""
     if isinstance(error, CdcError):

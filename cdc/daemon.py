@@ -10,7 +10,6 @@ SIGTERM and SIGINT let the batch in hand finish, confirm it and return.
 import asyncio
 import contextlib
 import logging
-import math
 import signal
 from dataclasses import dataclass
 from time import monotonic
@@ -20,7 +19,7 @@ import psycopg
 from cdc.assure.preflight import preflight
 from cdc.assure.preflight.facts import Intent
 from cdc.assure.preflight.findings import Severity
-from cdc.backoff import Verdict, delays, described, judge
+from cdc.backoff import LONGEST_DELAY_S, Verdict, delays, described, judge
 from cdc.budget import WalBudget
 from cdc.changes.copies import Copies
 from cdc.errors import CdcError, CheckFailed, PositionLost, TargetAway
@@ -28,36 +27,25 @@ from cdc.lsn import Lsn
 from cdc.postgres.session import Connection, connect
 from cdc.settings import Settings
 from cdc.source import budget
-from cdc.source.copied import load_copied_tables
-from cdc.source.lease import has_standby, wait_for_lease
+from cdc.source.lease import wait_for_lease
 from cdc.source.row import row_reader
 from cdc.source.slot import emit_barrier
 from cdc.source.stream import ReplicationStream
-from cdc.sync.adopt import adopt_missing_tables
-from cdc.sync.copier import Copier, Report
+from cdc.sync.copier import Report
 from cdc.sync.initialize import initialize
-from cdc.sync.pipeline import Limits, Pipeline
+from cdc.sync.pipeline import Limits
 from cdc.sync.renew import renew
-from cdc.sync.report import log_progress
+from cdc.sync.report import awake
 from cdc.sync.spool import choice
 from cdc.sync.spool.alone import replay_alone
 from cdc.sync.start import asking_target
-from cdc.sync.tasks import first_error
-from cdc.sync.turn import Conductor, Copying, Sides, Turn, begin_turn
+from cdc.sync.turn import Conductor, Copying, Sides, begin_turn
 from cdc.target.apply import Target
+from cdc.target.connection import connect_target
 from cdc.target.copies import load_copies, mirror
 from cdc.target.sole import end_copiers
 
 log = logging.getLogger(__name__)
-
-# How often the published tables are compared with those that are copied.
-LOOK_INTERVAL_S = 30.0
-
-# How often the source is asked how much WAL it still keeps for the slot.
-BUDGET_INTERVAL_S = 30.0
-
-# How often the source is asked whether another daemon stands by.
-STANDBY_INTERVAL_S = 2.0
 
 # A command that was asked to come to an end waits this long for a database that is away.
 PATIENCE_S = 60.0
@@ -101,6 +89,7 @@ class Daemon:
         self._budget = WalBudget()
         self._ready = False
         self._streamed = False
+        self._achieved = False
         self._away = False
         self._ended = False
 
@@ -130,7 +119,7 @@ class Daemon:
         """
         waits, since = delays(), monotonic()
         while not self._stopping.is_set():
-            self._streamed = False
+            self._streamed = self._achieved = False
             try:
                 await self._take_turn()
             except PositionLost as lost:
@@ -141,7 +130,8 @@ class Daemon:
                 if judge(ex) is not Verdict.RETRY:
                     raise
                 self._away = self._away or isinstance(ex, TargetAway)
-                if self._streamed:
+                # A stream that begins and does nothing, since the target is away, is no success.
+                if self._achieved or (self._streamed and not isinstance(ex, TargetAway)):
                     waits, since = delays(), monotonic()
                 if self._until.asked and monotonic() - since > PATIENCE_S:
                     raise
@@ -237,31 +227,23 @@ class Daemon:
     async def _stream(
         self, source: Connection, stream: ReplicationStream, unready: Exception | None
     ) -> None:
-        sides = Sides(source, stream, self._target)
+        sides = Sides(source, stream, self._target, self._budget)
         copying = Copying(self._known_copies, self._report)
         async with begin_turn(
             sides, self._settings, self._limits, copying, away=self._away, unready=unready
         ) as turn:
             self._streamed = True
             turn.progress.budget = self._budget
-            if turn.copier is not None:
-                await self._look_for_tables(source, turn.copier)
+            await turn.lookout.look()
             self._pipeline = turn.conductor
             if self._stopping.is_set():
                 self._pipeline.stop()
+            began, since = turn.progress.applied, monotonic()
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    beside = [
-                        tasks.create_task(self._look_after(source, turn)),
-                        tasks.create_task(log_progress(turn.progress)),
-                    ]
-                    if turn.copier is not None:
-                        beside.append(tasks.create_task(turn.copier.run()))
-                    await self._pipeline.run(status_interval_s=turn.status_interval_s)
-                    for task in beside:
-                        task.cancel()
-            except BaseExceptionGroup as group:
-                raise first_error(group) from group
+                await turn.run()
+            finally:
+                lasted = monotonic() - since > LONGEST_DELAY_S
+                self._achieved = lasted or turn.progress.applied > began
         self._away = False
         self._ended = turn.copier is not None or self._stopping.is_set()
         if not self._ended:
@@ -276,43 +258,10 @@ class Daemon:
     async def _load_copies(self, *, alone: bool = False) -> Copies:
         """Ask the target for the copies under way; `alone`: when those who wrote them are gone."""
         with asking_target():
-            async with await connect(self._settings.target.require_dsn()) as target:
+            async with await connect_target(self._settings.target.require_dsn()) as target:
                 if alone:
                     await end_copiers(target, self._settings.source.slot)
                 return mirror(await load_copies(target, self._settings.source.slot))
-
-    async def _look_after(self, source: Connection, turn: Turn) -> None:
-        """Look now and then, one thing after the other: who stands by, the WAL, new tables.
-
-        Who writes to none of those sends no sign of them.
-        """
-        looked = budgeted = -math.inf
-        while True:
-            if isinstance(turn.conductor, Pipeline):
-                present = await has_standby(source, self._settings.source.slot)
-                turn.conductor.standby.heed(present=present)
-            if monotonic() - budgeted > BUDGET_INTERVAL_S:
-                budgeted = monotonic()
-                await budget.look(source, self._settings.source.slot, self._budget)
-            if turn.copier is not None and monotonic() - looked > LOOK_INTERVAL_S:
-                looked = monotonic()
-                try:
-                    await self._look_for_tables(source, turn.copier)
-                except psycopg.errors.LockNotAvailable:
-                    log.info("a new table is locked: publishing it later")
-            await asyncio.sleep(min(STANDBY_INTERVAL_S, BUDGET_INTERVAL_S))
-
-    async def _look_for_tables(self, source: Connection, copier: Copier) -> None:
-        """Publish and copy tables that nobody has heard of."""
-        assert self._copies is not None
-        await adopt_missing_tables(source, self._settings)
-        copied = await load_copied_tables(source, self._settings.source)
-        tables = [] if copied is None else copied.tables
-        new = [t.qualified_name for t in tables if not self._copies.knows(t.qualified_name)]
-        for name in new:
-            self._copies.request(name)
-        if new or self._copies.postponed:
-            copier.ask()
 
 
 async def prepare(settings: Settings, *, snapshot: bool) -> None:
@@ -335,3 +284,4 @@ async def run(settings: Settings, until: Until, report: Report) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, daemon.stop)
     await daemon.run()
+    log.info("stopped", extra=awake())

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from cdc.assure.spooled import peek
 from cdc.errors import CheckFailed
 from cdc.lsn import format_lsn, parse_lsn
-from cdc.postgres.session import Connection, connect
+from cdc.postgres.session import Connection
 from cdc.settings import Settings
 from cdc.source.plugin import peek_options
 from cdc.source.slot import Slot, holds_changes, load_slot
 from cdc.target.checkpoint import load_checkpoint
+from cdc.target.connection import connect_target
 
 # More WAL than this without a daemon is behind, whatever is in it: decoding it takes too long.
 _PEEK_BYTES = 64 << 20
@@ -87,7 +88,7 @@ async def measure_lag(source: Connection, settings: Settings, *, ask_target: boo
 
 
 async def _checkpoint_lsn(settings: Settings) -> str | None:
-    async with await connect(settings.target.require_dsn()) as target:
+    async with await connect_target(settings.target.require_dsn()) as target:
         checkpoint = await load_checkpoint(target, settings.source.slot)
     if checkpoint is None or checkpoint.lsn is None:
         return None

@@ -13,6 +13,7 @@ from cdc.settings import Settings
 from cdc.source.copied import load_copied_tables
 from cdc.source.slot import RESYNC, emit_barrier
 from cdc.target.checkpoint import bring_up_to_date, load_checkpoint
+from cdc.target.connection import connect_target
 from cdc.target.copies import request_anew
 from cdc.target.ledger import record
 
@@ -22,7 +23,7 @@ async def request_resync(settings: Settings, names: Sequence[QualifiedName]) -> 
     slot = settings.source.slot
     async with (
         await connect(settings.source.require_dsn()) as source,
-        await connect(settings.target.require_dsn()) as target,
+        await connect_target(settings.target.require_dsn()) as target,
     ):
         checkpoint = await load_checkpoint(target, slot)
         if checkpoint is None or checkpoint.lsn is None:

@@ -12,6 +12,7 @@ from cdc.postgres.session import Connection, connect, endpoint
 from cdc.settings import Settings
 from cdc.source.copied import load_copied_tables
 from cdc.target.checkpoint import load_checkpoint
+from cdc.target.connection import connect_target
 from cdc.target.copies import CopyRow, load_copies
 from cdc.target.quarantine import count_open
 
@@ -46,7 +47,7 @@ async def load_status(settings: Settings) -> Status:
     source_dsn, target_dsn = settings.source.require_dsn(), settings.target.require_dsn()
     slot = settings.source.slot
     has_publication = settings.source.plugin == "pgoutput"
-    async with await connect(source_dsn) as source, await connect(target_dsn) as target:
+    async with await connect(source_dsn) as source, await connect_target(target_dsn) as target:
         copied = await load_copied_tables(source, settings.source)
         lag = await measure_lag(source, settings, ask_target=False)
         checkpoint = await load_checkpoint(target, slot)

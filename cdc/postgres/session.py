@@ -16,6 +16,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
 
+from cdc.awake import Wakefulness
 from cdc.errors import SettingsError
 from cdc.postgres.watch import Backend, Watch, WatchedConnection, cut
 
@@ -99,10 +100,15 @@ def _with_instance(name: str) -> str:
     return name.encode()[: _NAME_BYTES - len(tail)].decode(errors="ignore") + tail
 
 
-async def connect(dsn: str, *, application_name: str = "cdc") -> Connection:
-    """Open an ordinary session in autocommit mode. Raises psycopg.OperationalError."""
+async def connect(
+    dsn: str, *, application_name: str = "cdc", awake: Wakefulness | None = None
+) -> Connection:
+    """Open an ordinary session in autocommit mode. Raises psycopg.OperationalError.
+
+    `awake` hears of each question and its answer.
+    """
     given = conninfo(dsn, application_name=application_name)
-    return await _begun(await WatchedConnection.connect(given, autocommit=True), given)
+    return await _begun(await WatchedConnection.connect(given, autocommit=True), given, awake)
 
 
 async def connect_replication(dsn: str, *, application_name: str = "cdc") -> WatchedConnection:
@@ -114,10 +120,12 @@ async def connect_replication(dsn: str, *, application_name: str = "cdc") -> Wat
     connection = await WatchedConnection.connect(
         given, autocommit=True, prepare_threshold=None, replication="database"
     )
-    return await _begun(connection, given)
+    return await _begun(connection, given, None)
 
 
-async def _begun(connection: WatchedConnection, conninfo: str) -> WatchedConnection:
+async def _begun(
+    connection: WatchedConnection, conninfo: str, awake: Wakefulness | None
+) -> WatchedConnection:
     """Begin the watch, and pin what only newer servers know: as a startup option it were fatal."""
     newer = connection.info.server_version >= _TRANSACTION_TIMEOUT_VERSION
     timeout_s = timeout_from_conninfo(conninfo_to_dict(conninfo))
@@ -130,7 +138,8 @@ async def _begun(connection: WatchedConnection, conninfo: str) -> WatchedConnect
     finally:
         limit.cancel()
     assert row is not None
-    connection.watch = Watch(connection, conninfo, Backend(int(str(row[0])), str(row[1])))
+    backend = Backend(int(str(row[0])), str(row[1]))
+    connection.watch = Watch(connection, conninfo, backend, awake)
     return connection
 
 

@@ -31,6 +31,8 @@ from psycopg import AsyncConnection
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
 
+from cdc.awake import Wakefulness
+
 log = logging.getLogger(__name__)
 
 # An answer may be on its way when we ask: it is given this long to arrive.
@@ -79,8 +81,15 @@ class WatchedConnection(AsyncConnection[tuple[object, ...]]):
 class Watch:
     """Who looks after one connection."""
 
-    def __init__(self, connection: WatchedConnection, conninfo: str, backend: Backend) -> None:
+    def __init__(
+        self,
+        connection: WatchedConnection,
+        conninfo: str,
+        backend: Backend,
+        awake: Wakefulness | None,
+    ) -> None:
         given = conninfo_to_dict(conninfo)
+        self._awake = awake
         self._connection = connection
         self._backend = backend
         self._connect_timeout_s = timeout_from_conninfo(given)
@@ -96,12 +105,16 @@ class Watch:
         """Somebody waits at the socket from now on."""
         self._moved = monotonic()
         self._waiting = True
+        if self._awake is not None:
+            self._awake.begin(self._moved)
         if self._timer is None and self.patience_s > 0:
             self._look_in(self.patience_s)
 
     def end(self) -> None:
         """Nobody waits any more."""
         self._waiting = False
+        if self._awake is not None:
+            self._awake.end(monotonic())
 
     def noting(self, gen: PQGen[_T]) -> PQGen[_T]:
         """Yield what `gen` yields, and note each time that the socket was ready."""

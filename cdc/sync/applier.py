@@ -12,7 +12,7 @@ from time import monotonic
 
 import psycopg
 
-from cdc.backoff import Verdict, delays, described, judge
+from cdc.backoff import Verdict, delays, described, ends_session, judge
 from cdc.changes.batch import Batch
 from cdc.errors import CdcError, PositionLost, TargetAway, Unavailable
 from cdc.lsn import Lsn, format_lsn
@@ -105,7 +105,7 @@ class Applier:
                 if continues:
                     # What came before of this transaction is gone with the session.
                     raise Unavailable("the target was lost inside a large transaction") from ex
-                if rested:
+                if rested and ends_session(ex):
                     # A compute that was suspended has ended the session, and wakes up for another.
                     rested = False
                     log.info("the session was ended at rest: connecting anew")

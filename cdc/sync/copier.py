@@ -17,12 +17,12 @@ same place of the stream.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
 from typing import TypeAlias
 
-from cdc.changes.copies import Copies, Stage
+from cdc.changes.copies import Copies, QualifiedName, Stage
 from cdc.errors import CheckFailed
 from cdc.postgres.session import Connection, connect, connect_replication
 from cdc.settings import Settings
@@ -36,8 +36,10 @@ from cdc.source.slot import (
 )
 from cdc.sync.hold import Hold
 from cdc.sync.layout import Layout, begin_copies, complete_copies, load_layout
+from cdc.sync.start import asking_target
 from cdc.sync.workers import Workers
 from cdc.target.apply import Target
+from cdc.target.connection import connect_target
 from cdc.target.copies import (
     CopyRow,
     follow_renames,
@@ -98,6 +100,14 @@ class Copier:
         """Look whether there is something to copy."""
         self._wanted.set()
 
+    def heed(self, published: Iterable[QualifiedName]) -> None:
+        """Copy those of the published tables that nobody has heard of."""
+        new = [name for name in published if not self._copies.knows(name)]
+        for name in new:
+            self._copies.request(name)
+        if new or self._copies.postponed:
+            self.ask()
+
     async def run(self) -> None:
         """Copy whenever something is to be copied, until cancelled."""
         while True:
@@ -105,9 +115,11 @@ class Copier:
             self._wanted.clear()
             source_dsn = self._settings.source.require_dsn()
             target_dsn = self._settings.target.require_dsn()
+            with asking_target():
+                there = await connect_target(target_dsn, application_name="cdc copy")
             async with (
+                there as target,
                 await connect(source_dsn, application_name="cdc copy") as source,
-                await connect(target_dsn, application_name="cdc copy") as target,
             ):
                 await join_copiers(target, self._slot)
                 await self._copy(source, target)

@@ -6,10 +6,12 @@ it, so that a stream which catches up asks once a table, and one that keeps pace
 at most.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-from cdc.postgres.session import Connection
+from cdc.postgres.session import Connection, connect
+from cdc.settings import Settings
 from cdc.source.shapes import load_shape
 from cdc.wire import pgoutput
 from cdc.wire.messages import Message
@@ -19,12 +21,13 @@ Decode: TypeAlias = Callable[[bytes], Sequence[Message]]
 
 
 class Decoding:
-    """Decodes one stream; pgoutput without any look at the source."""
+    """Decodes one stream."""
 
-    def __init__(self, plugin: str, source: Connection | None) -> None:
+    def __init__(self, source: Connection | None = None) -> None:
+        """Decode what wal2json sends, with looks at its source; without one, what pgoutput does."""
         self._decoder = Decoder()
         self._source = source
-        self.decode: Decode = _decode_pgoutput if plugin == "pgoutput" else self._decoder.decode
+        self.decode: Decode = _decode_pgoutput if source is None else self._decoder.decode
         """Returns messages, or raises ShapeUnknown; `learn` helps then."""
 
     async def learn(self, unknown: ShapeUnknown) -> None:
@@ -32,6 +35,16 @@ class Decoding:
         assert self._source is not None
         shape, lsn = await load_shape(self._source, unknown.schema, unknown.table)
         self._decoder.learn(unknown.schema, unknown.table, shape, lsn)
+
+
+@asynccontextmanager
+async def open_decoding(settings: Settings) -> AsyncIterator[Decoding]:
+    """Yield the decoding of the plugin that the settings name."""
+    if settings.source.plugin == "pgoutput":
+        yield Decoding()
+    else:
+        async with await connect(settings.source.require_dsn()) as source:
+            yield Decoding(source)
 
 
 def _decode_pgoutput(payload: bytes) -> tuple[Message]:

@@ -34,6 +34,7 @@ from cdc.target.checkpoint import (
     bring_up_to_date,
     load_checkpoint,
 )
+from cdc.target.connection import connect_target
 from cdc.target.copies import request_anew, request_copies, take_over
 from cdc.target.tables import prepare_tables
 
@@ -64,7 +65,7 @@ async def initialize(settings: Settings, *, snapshot: bool) -> Checkpoint:
     Without `snapshot` the target is taken to hold the source's rows already.
     """
     source_dsn, target_dsn = settings.source.require_dsn(), settings.target.require_dsn()
-    async with await connect(source_dsn) as source, await connect(target_dsn) as target:
+    async with await connect(source_dsn) as source, await connect_target(target_dsn) as target:
         stream = await ReplicationStream.connect(source_dsn)
         try:
             return await _initialize(_Pair(settings, source, target, stream), snapshot=snapshot)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import orjson
 
+from cdc.backoff import Verdict, judge
 from cdc.errors import PositionLost, SettingsError
 from cdc.lsn import Lsn, format_lsn, parse_lsn
 from cdc.source.slot import Slot
@@ -96,7 +97,7 @@ class IdleFile:
     def save(self, pair: IdlePair) -> None:
         """Write the pair so that it survives a crash: file and directory are fsynced.
 
-        Raises SettingsError where the disk does not take it.
+        Raises OSError while the disk is full, SettingsError where it does not take it otherwise.
         """
         content = {
             "slot": self._identity.slot,
@@ -107,9 +108,11 @@ class IdleFile:
         try:
             self._replace(orjson.dumps(content))
         except OSError as ex:
+            if judge(ex) is Verdict.RETRY:
+                raise
             raise SettingsError(
                 f"the state directory {self._path.parent} cannot be written to: {ex.strerror}",
-                hint="free space there, or set CDC_STATE_DIR to another disk and move its files;"
+                hint="mend the disk, or set CDC_STATE_DIR to another one and move its files;"
                 " nothing was confirmed that is not in them",
             ) from ex
 

@@ -19,6 +19,7 @@ from cdc.sync.initialize import ensure_tables
 from cdc.sync.spool import choice
 from cdc.sync.start import identify
 from cdc.target.checkpoint import load_checkpoint, renew_checkpoint
+from cdc.target.connection import connect_target
 from cdc.target.copies import request_anew
 from cdc.target.ledger import has_open_gap, record
 
@@ -29,7 +30,7 @@ async def renew(settings: Settings, lost: PositionLost) -> None:
     """Make a new slot in place of the one that is lost, and ask for new copies of all tables."""
     source_dsn, target_dsn = settings.source.require_dsn(), settings.target.require_dsn()
     slot = settings.source.slot
-    async with await connect(source_dsn) as source, await connect(target_dsn) as target:
+    async with await connect(source_dsn) as source, await connect_target(target_dsn) as target:
         stream = await ReplicationStream.connect(source_dsn)
         try:
             copied = await ensure_tables(source, settings)

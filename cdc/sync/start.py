@@ -12,7 +12,7 @@ import psycopg
 
 from cdc.backoff import Verdict, described, judge
 from cdc.errors import CdcError, CheckFailed, PositionLost, TargetAway, Unavailable
-from cdc.postgres.session import Connection, connect
+from cdc.postgres.session import Connection
 from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.source.slot import busy, load_slot
@@ -20,6 +20,7 @@ from cdc.source.stream import ReplicationStream
 from cdc.sync.position import Held, IdleFile, check_identity, check_position
 from cdc.target.apply import Target
 from cdc.target.checkpoint import Checkpoint, SlotIdentity, load_checkpoint
+from cdc.target.connection import connect_target
 from cdc.target.ledger import record
 
 
@@ -76,7 +77,7 @@ async def _load_and_check(
     held: Held | None,
 ) -> Checkpoint:
     """Ask the target for its checkpoint; a position that is lost goes into the ledger."""
-    async with await connect(settings.target.require_dsn()) as target:
+    async with await connect_target(settings.target.require_dsn()) as target:
         checkpoint = await load_checkpoint(target, identity.slot)
         if checkpoint is None or checkpoint.lsn is None:
             problem = f"the target has no checkpoint for slot {identity.slot}"

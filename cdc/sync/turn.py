@@ -3,6 +3,7 @@
 By way of the spool while there is something in it, and after the target was found away.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,23 +11,27 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
+from cdc.budget import WalBudget
 from cdc.changes.copies import Copies
-from cdc.lsn import format_lsn
-from cdc.postgres.session import Connection
+from cdc.lsn import Lsn, format_lsn
+from cdc.postgres.session import Connection, connect
 from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.source.slot import load_slot, wal_end
 from cdc.source.stream import ReplicationStream
 from cdc.sync.copier import Copier, Report
-from cdc.sync.decoding import Decoding
+from cdc.sync.decoding import Decoding, open_decoding
 from cdc.sync.feedback import status_interval
 from cdc.sync.hold import Hold
+from cdc.sync.lookout import Lookout
 from cdc.sync.pipeline import Limits, Pipeline
 from cdc.sync.position import IdleFile
+from cdc.sync.report import log_progress
 from cdc.sync.spool import choice
 from cdc.sync.spool.spooling import Spooling, start_spooling
 from cdc.sync.spool.store import Store
 from cdc.sync.start import identify, start_stream
+from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
 
 log = logging.getLogger(__name__)
@@ -45,6 +50,23 @@ class Turn:
     copier: Copier | None
     """Who copies tables beside it. None: it goes by way of the spool, and when it ends, that is
     empty and a straight turn is due."""
+    lookout: Lookout
+
+    async def run(self) -> None:
+        """Stream to the end, with all that goes on beside; an exception comes out as it is."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                beside = [
+                    tasks.create_task(self.lookout.run()),
+                    tasks.create_task(log_progress(self.progress)),
+                ]
+                if self.copier is not None:
+                    beside.append(tasks.create_task(self.copier.run()))
+                await self.conductor.run(status_interval_s=self.status_interval_s)
+                for task in beside:
+                    task.cancel()
+        except BaseExceptionGroup as group:
+            raise first_error(group) from group
 
 
 @dataclass(slots=True)
@@ -54,6 +76,8 @@ class Sides:
     source: Connection
     stream: ReplicationStream
     target: Target
+    wal: WalBudget
+    """The source's."""
 
 
 @dataclass(slots=True)
@@ -93,14 +117,21 @@ async def begin_turn(
         elif unready is not None:
             raise unready
         else:
-            yield await _straight(sides, settings, limits, copying, store)
+            async with open_decoding(settings) as decoding:
+                yield await _straight(sides, settings, limits, copying, store, decoding=decoding)
     finally:
         if store is not None:
             store.close()
 
 
 async def _straight(
-    sides: Sides, settings: Settings, limits: Limits, copying: Copying, store: Store | None
+    sides: Sides,
+    settings: Settings,
+    limits: Limits,
+    copying: Copying,
+    store: Store | None,
+    *,
+    decoding: Decoding,
 ) -> Turn:
     stream, source, target = sides.stream, sides.source, sides.target
     idle_file = IdleFile(settings.state_dir, identify(stream, settings))
@@ -117,7 +148,6 @@ async def _straight(
             "server": stream.system.system_identifier,
         },
     )
-    decoding = Decoding(settings.source.plugin, source)
     hold = Hold()
     copier = Copier(settings, target, copies, hold, copying.report)
     pipeline = Pipeline(
@@ -131,9 +161,16 @@ async def _straight(
         settings=settings,
         limits=limits,
         asked=copier.ask,
-        wal_end=partial(wal_end, source),
+        wal_end=partial(_wal_end, settings),
     )
-    return Turn(pipeline, progress, interval_s, copier)
+    lookout = Lookout(source, settings, sides.wal, copier=copier, standby=pipeline.standby)
+    return Turn(pipeline, progress, interval_s, copier, lookout)
+
+
+async def _wal_end(settings: Settings) -> Lsn:
+    """Ask the source, by a connection of its own: a burst is rare."""
+    async with await connect(settings.source.require_dsn()) as source:
+        return await wal_end(source)
 
 
 async def _by_spool(
@@ -152,10 +189,8 @@ async def _by_spool(
             "queued_transactions": store.transactions,
         },
     )
-    decoding = Decoding(settings.source.plugin, source)
     spooling = Spooling(
         stream,
-        decoding,
         target,
         store,
         idle_file,
@@ -163,4 +198,5 @@ async def _by_spool(
         limits=limits,
         load_copies=copying.load,
     )
-    return Turn(spooling, spooling.progress, interval_s, None)
+    lookout = Lookout(source, settings, sides.wal, copier=None, standby=None)
+    return Turn(spooling, spooling.progress, interval_s, None, lookout)

@@ -14,12 +14,13 @@ from typing import Self
 from psycopg import sql
 
 from cdc.changes.copies import QualifiedName
-from cdc.postgres.session import Connection, connect
+from cdc.postgres.session import connect
 from cdc.settings import Settings
 from cdc.sync.chunk import Count, Sessions, copy_chunk
 from cdc.sync.layout import Layout
 from cdc.sync.tasks import first_error
 from cdc.target.checkpoint import Checkpoint
+from cdc.target.connection import connect_target
 from cdc.target.copies import Chunk, CopyRow
 from cdc.target.sole import join_copiers
 
@@ -82,12 +83,12 @@ class Workers:
     async def _pair(self, number: int) -> Sessions:
         if number not in self._pairs:
             settings = self._settings
-            source = await self._open(settings.source.require_dsn())
-            target = await self._open(settings.target.require_dsn())
+            source = await self._stack.enter_async_context(
+                await connect(settings.source.require_dsn(), application_name="cdc copy")
+            )
+            target = await self._stack.enter_async_context(
+                await connect_target(settings.target.require_dsn(), application_name="cdc copy")
+            )
             await join_copiers(target, settings.source.slot)
             self._pairs[number] = Sessions(source, target)
         return self._pairs[number]
-
-    async def _open(self, dsn: str) -> Connection:
-        connection = await connect(dsn, application_name="cdc copy")
-        return await self._stack.enter_async_context(connection)

@@ -18,8 +18,8 @@ from cdc.changes.batch import Batch
 from cdc.changes.change import tables_of
 from cdc.changes.relations import QualifiedName
 from cdc.lsn import Lsn
-from cdc.postgres.session import connect
 from cdc.target.checkpoint import Checkpoint, claim, require_claim
+from cdc.target.connection import connect_target
 from cdc.target.replay import ReadRow
 from cdc.target.session import Session
 from cdc.target.sole import become_sole_writer
@@ -118,7 +118,7 @@ class Target:
     async def require_unclaimed(self) -> None:
         """Raise Fenced if another daemon has claimed the checkpoint since we did."""
         if self._checkpoint is not None:
-            async with await connect(self._dsn) as connection:
+            async with await connect_target(self._dsn) as connection:
                 await require_claim(connection, self._slot, self._checkpoint.epoch)
 
     async def close(self) -> None:

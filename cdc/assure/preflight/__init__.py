@@ -22,6 +22,7 @@ from cdc.assure.preflight.findings import Finding, Severity, breaks
 from cdc.assure.preflight.loading import load_source, load_target
 from cdc.postgres.session import Connection, Side, connect, conninfo, endpoint
 from cdc.settings import Settings
+from cdc.target.connection import connect_target
 
 # What these find on the target concerns single tables.
 _CHECKS_OF_TABLES = (*definitions.CHECKS, *policies.CHECKS)
@@ -47,7 +48,7 @@ async def preflight(settings: Settings, *, intent: Intent = Intent.ASK) -> list[
         return pooled
     async with (
         await connect(source_dsn, application_name=_NAME) as source,
-        await connect(target_dsn, application_name=_NAME) as target,
+        await connect_target(target_dsn, application_name=_NAME) as target,
     ):
         if await _is_one_database(source, target):
             return [

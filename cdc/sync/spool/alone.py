@@ -8,7 +8,6 @@ import asyncio
 import logging
 
 from cdc.errors import Unavailable
-from cdc.postgres.session import connect
 from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.sync.decoding import Decoding
@@ -21,6 +20,7 @@ from cdc.sync.spool.store import Store
 from cdc.sync.spool.thread import OneThread
 from cdc.target.apply import Target
 from cdc.target.checkpoint import load_checkpoint
+from cdc.target.connection import connect_target
 from cdc.target.copies import load_copies, mirror
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ async def replay_alone(target: Target, settings: Settings, limits: Limits) -> No
 async def _replay(store: Store, target: Target, settings: Settings, limits: Limits) -> None:
     identity, held = store.identity, store.held
     idle_file = IdleFile(settings.state_dir, identity)
-    async with await connect(settings.target.require_dsn()) as session:
+    async with await connect_target(settings.target.require_dsn()) as session:
         checkpoint = await load_checkpoint(session, identity.slot)
         copies = mirror(await load_copies(session, identity.slot))
     if checkpoint is None or checkpoint.identity != identity:
@@ -64,7 +64,7 @@ async def _replay(store: Store, target: Target, settings: Settings, limits: Limi
         replay.end()
         pipeline = Pipeline(
             replay,
-            Decoding("pgoutput", None),
+            Decoding(),
             target,
             Progress(at, at, at),
             idle_file,

@@ -22,7 +22,7 @@ from cdc.backoff import Verdict, delays, described, judge
 from cdc.changes.copies import Copies
 from cdc.errors import CdcError, PositionLost
 from cdc.lsn import format_lsn
-from cdc.postgres.session import Connection, connect
+from cdc.postgres.session import Connection
 from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.source.slot import busy, load_slot
@@ -38,6 +38,7 @@ from cdc.sync.start import identify
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
 from cdc.target.checkpoint import Checkpoint
+from cdc.target.connection import connect_target
 from cdc.target.ledger import record
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,6 @@ class Spooling:
     def __init__(
         self,
         stream: ReplicationStream,
-        decoding: Decoding,
         target: Target,
         store: Store,
         idle_file: IdleFile,
@@ -89,7 +89,6 @@ class Spooling:
         """`load_copies` asks the target, once it is there, which tables are being copied."""
         self._load_copies = load_copies
         self._stream = stream
-        self._decoding = decoding
         self._target = target
         self._store = store
         self._idle_file = idle_file
@@ -152,7 +151,7 @@ class Spooling:
         self._writer.draining = True
         self._pipeline = Pipeline(
             replay,
-            self._decoding,
+            Decoding(),
             self._target,
             Progress(at, at, at),
             self._idle_file,
@@ -223,7 +222,7 @@ class Spooling:
             check_spool(checkpoint, self._idle_file.load(), held)
         except PositionLost as ex:
             slot = self._identity.slot
-            async with await connect(self._settings.target.require_dsn()) as target:
+            async with await connect_target(self._settings.target.require_dsn()) as target:
                 await record(
                     target,
                     slot,

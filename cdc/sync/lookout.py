@@ -1,0 +1,77 @@
+"""What is looked at on the source now and then while its stream runs, one thing after the other.
+
+Who stands by, how much WAL the slot holds back, tables that nobody has heard of: who writes to none
+of those sends no sign of them. The connection is the lookout's alone.
+"""
+
+import asyncio
+import logging
+from time import monotonic
+
+import psycopg
+
+from cdc.budget import WalBudget
+from cdc.postgres.session import Connection
+from cdc.settings import Settings
+from cdc.source import budget
+from cdc.source.copied import load_copied_tables
+from cdc.source.lease import has_standby
+from cdc.sync.adopt import adopt_missing_tables
+from cdc.sync.copier import Copier
+from cdc.sync.standby import Standby
+
+log = logging.getLogger(__name__)
+
+# How often the source is asked whether another daemon stands by.
+_STANDBY_INTERVAL_S = 2.0
+
+# How often the published tables are compared with those that are copied, and the WAL is looked at.
+_INTERVAL_S = 30.0
+
+
+class Lookout:
+    """Looks after one stream."""
+
+    def __init__(
+        self,
+        source: Connection,
+        settings: Settings,
+        wal: WalBudget,
+        *,
+        copier: Copier | None,
+        standby: Standby | None,
+    ) -> None:
+        """Neither copier nor anybody who heeds a standby: the stream goes by way of the spool."""
+        self._source = source
+        self._settings = settings
+        self._wal = wal
+        self._copier = copier
+        self._standby = standby
+
+    async def run(self) -> None:
+        """Look until cancelled; all but who stands by was looked at just now."""
+        looked = monotonic()
+        while True:
+            if self._standby is not None:
+                present = await has_standby(self._source, self._settings.source.slot)
+                self._standby.heed(present=present)
+            await asyncio.sleep(_STANDBY_INTERVAL_S)
+            if monotonic() - looked > _INTERVAL_S:
+                looked = monotonic()
+                await self.look()
+
+    async def look(self) -> None:
+        """Look at the WAL, and at the tables."""
+        await budget.look(self._source, self._settings.source.slot, self._wal)
+        if self._copier is not None:
+            await self._look_for_tables(self._copier)
+
+    async def _look_for_tables(self, copier: Copier) -> None:
+        """Publish and copy tables that nobody has heard of."""
+        try:
+            await adopt_missing_tables(self._source, self._settings)
+        except psycopg.errors.LockNotAvailable:
+            log.info("a new table is locked: publishing it later")
+        copied = await load_copied_tables(self._source, self._settings.source)
+        if copied is not None:
+            copier.heed(table.qualified_name for table in copied.tables)
