@@ -1,11 +1,14 @@
 """Databases that are away, and answers that are lost: the daemon waits, goes on, loses nothing."""
 
+import contextlib
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 
 from tests.accounts import INSERT, SCHEMA, locked, rows, writing
@@ -32,15 +35,14 @@ def tiny(pair: Pair) -> Pair:
     return pair
 
 
+# More than the sockets between the two hold.
+MANY = "insert into credit.account select n, 0, repeat('x', 1000) from generate_series(1, 20000) n"
+
+
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_a_connection_lost_during_the_initial_copy(tiny: Pair, side: str) -> None:
     """The same daemon goes on with a copy that was cut off, and it ends equal."""
-    # More than the sockets between the two hold.
-    run_sql(
-        tiny.source_dsn,
-        "insert into credit.account select n, 0, repeat('x', 1000)"
-        " from generate_series(1, 20000) n",
-    )
+    run_sql(tiny.source_dsn, MANY)
     with spawn_cdc(tiny, "run") as daemon:
         with locked(tiny.target_admin_dsn):
             wait_until(lambda: waits_for_lock(tiny.target_admin_dsn))
@@ -48,6 +50,26 @@ def test_a_connection_lost_during_the_initial_copy(tiny: Pair, side: str) -> Non
         daemon.wait_for_log("trying again")
         wait_until(lambda: all_copied(tiny), 60)
         assert daemon.terminate() == 0, daemon.log()
+    assert same_rows(tiny) == {"account": 20000}
+
+
+def test_a_target_that_is_away_during_the_initial_copy(tiny: Pair) -> None:
+    """It is asked again after longer and longer waits, and then the copy goes on."""
+    run_sql(tiny.source_dsn, MANY)
+    with spawn_cdc(tiny, "run") as daemon:
+        with (
+            contextlib.suppress(psycopg.OperationalError),  # the lock ends with the server
+            locked(tiny.target_admin_dsn),
+        ):
+            wait_until(lambda: waits_for_lock(tiny.target_admin_dsn))
+            stoppable(tiny.target).kill()
+        wait_until(lambda: daemon.log().count("trying again") >= 4)
+        stoppable(tiny.target).start()
+        wait_until(lambda: all_copied(tiny), 60)
+        assert daemon.terminate() == 0, daemon.log()
+    tries = [json.loads(line) for line in daemon.log().splitlines() if "trying again" in line]
+    waits = [float(line["delay_s"]) for line in tries]
+    assert waits[3] > 0.7, "0.2 s, doubled thrice, and half of that"
     assert same_rows(tiny) == {"account": 20000}
 
 
