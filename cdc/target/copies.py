@@ -246,6 +246,15 @@ async def mark_copied(
         raise Unavailable("a copy under way was asked for anew")
 
 
+async def unmark(connection: Connection, slot: str, name: QualifiedName) -> None:
+    """Let all chunks of a table be copied again: they lack a change, which could not be written."""
+    await connection.execute(
+        "update cdc.snapshot_chunk set rows = null, bytes = null, copied_at = null"
+        " where slot = %s and table_schema = %s and table_name = %s",
+        (slot, *name),
+    )
+
+
 async def make_one_chunk(connection: Connection, slot: str, name: QualifiedName) -> None:
     """Let a table be copied as a whole, by one transaction."""
     where = (slot, *name)

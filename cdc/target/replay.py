@@ -26,6 +26,7 @@ from cdc.changes.relations import QualifiedName, Table, not_unique
 from cdc.errors import ChangeRefused
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection
+from cdc.target.copies import unmark
 from cdc.target.ledger import record
 from cdc.target.plan import CHECK, DEFER, Action, Planner
 from cdc.target.quarantine import add, release, wait, wait_with_truncate
@@ -182,22 +183,19 @@ class Replay:
         except psycopg.Error as ex:
             if judge(ex) is not Verdict.REPLAY:
                 raise
-            if not self._quarantine and not _is_mended(change):
+            if not self._quarantine and not _is_copied(change):
                 raise refusal(ex, described(change), lsn) from ex
             why = Refusal(reason(ex), ex.sqlstate)
         except ChangeRefused as ex:
-            if not self._quarantine and not _is_mended(change):
+            if not self._quarantine and not _is_copied(change):
                 raise
             why = Refusal(ex.message, None)
         else:
             await self._connection.execute(_RELEASE.sql)
             return
         await self._connection.execute(_ROLLBACK)
-        if _is_mended(change):
-            log.info(
-                "left a change out, which the copy will bring",
-                extra={"change": described(change), "reason": why.reason},
-            )
+        if _is_copied(change):
+            await self._leave_out(change, why)
         else:
             await self._refuse(change, lsn, why)
 
@@ -259,6 +257,15 @@ class Replay:
                 await run(self._connection, [release(self._slot, table, "truncated")])
                 self._held.release(table.name)
 
+    async def _leave_out(self, change: Change | Truncation, why: Refusal) -> None:
+        """Leave what a change does to chunks that have been to chunks that are to come."""
+        for table in change.tables:
+            await unmark(self._connection, self._slot, table.name)
+        log.info(
+            "left a change out, which the copy will bring",
+            extra={"change": described(change), "reason": why.reason},
+        )
+
     async def _refuse(self, change: Change | Truncation, lsn: Lsn, why: Refusal) -> None:
         whole = why.whole_table or isinstance(change, Truncation)
         if isinstance(change, Change) and not whole:
@@ -284,6 +291,6 @@ class Replay:
             self._held.tables.add(change.table.name)
 
 
-def _is_mended(change: Change | Truncation) -> bool:
-    """Tell whether what a change leaves undone will be done: its table's rows come anew."""
-    return any(table.in_part for table in change.tables)
+def _is_copied(change: Change | Truncation) -> bool:
+    """Tell whether what a change leaves undone will be done: its table is being copied."""
+    return any(table.in_part or table.destination != table.name for table in change.tables)

@@ -11,6 +11,7 @@ import pytest
 
 from cdc.demo.workload import Workload, load
 from tests.databases import fetch, migrate, run_sql, wait_until
+from tests.faults.proxy import Fault, proxied
 from tests.pair import Pair, execute, same_rows
 from tests.process import drain, ok, run_cdc, slots, spawn_cdc, streaming
 
@@ -58,6 +59,9 @@ delete from credit.bare where a = 3;
 insert into credit.bare values (99, 'extra');
 update credit.parts set n = -1 where id < 100;
 """
+
+
+MENDED = "select count(copied_at) > 3 and count(*) > 90 from cdc.snapshot_chunk"
 
 
 def test_what_differs_is_mended(pair: Pair) -> None:
@@ -112,6 +116,27 @@ def test_killed_at_any_moment_the_copy_goes_on(pair: Pair) -> None:
                 daemon.wait_for_log("streaming")
                 time.sleep(moments.uniform(0.0, 0.8))
                 daemon.kill()
+    drain(pair)
+    same_rows(pair)
+
+
+def test_a_change_that_a_row_not_yet_mended_is_in_the_way_of(pair: Pair) -> None:
+    """Its own row was mended before: it is mended again, since the change could not be written."""
+    migrate(pair, "create schema credit; create table credit.t (id int primary key, n int unique);")
+    run_sql(pair.source_dsn, "insert into credit.t select n, n from generate_series(1, 30000) n")
+    ok(pair, "init")
+    run_sql(pair.target_dsn, "update credit.t set n = -1 where id = 30000")
+    ok(pair, "resync", "credit.t")
+    chunks = {"CDC_SNAPSHOT_CHUNK_BYTES": "8192"}
+    with proxied(pair.target_dsn) as (proxy, through):
+        proxy.begin(Fault.DELAY)
+        with spawn_cdc(pair, "run", env=chunks | {"CDC_TARGET_DSN": through}) as daemon:
+            wait_until(lambda: fetch(pair.target_dsn, MENDED) == [True])
+            run_sql(pair.source_dsn, "update credit.t set n = -1 where id = 1")
+            daemon.wait_for_log("left a change out")
+            proxy.heal()
+            wait_for_copies(pair)
+            assert daemon.terminate() == 0, daemon.log()
     drain(pair)
     same_rows(pair)
 
