@@ -45,9 +45,11 @@ from cdc.target.copies import (
     follow_renames,
     load_chunks,
     load_copies,
+    request_anew,
     request_copies,
     require_ours,
 )
+from cdc.target.shadow import outgrown
 from cdc.target.sole import join_copiers
 
 log = logging.getLogger(__name__)
@@ -140,6 +142,8 @@ class Copier:
         assert copied is not None, "there is a stream, so there is a publication"
         published = {table.qualified_name for table in copied.tables}
         await follow_renames(target, self._slot)
+        # What has come of them lacks a column, or has one too many: their copies begin anew.
+        await request_anew(target, self._slot, await outgrown(target, self._slot), gap=True)
         rows = {row.name: row for row in await load_copies(target, self._slot)}
         for name in published:
             if name not in rows or not (rows[name].completed or rows[name].live):
@@ -185,6 +189,8 @@ class Copier:
             await self._hold.reached()
             # Not older than the snapshot: a column that came since is in what is copied.
             layout = await self._load_layout(source, target)
+            if await outgrown(target, self._slot):
+                return
             rows = await load_copies(target, self._slot)
             rank = {name: n for n, name in enumerate(layout.in_order)}
             chunks = [c for c in await load_chunks(target, self._slot) if c.table in rank]

@@ -7,6 +7,7 @@ of the old ones (`target.merge`).
 
 from collections.abc import Sequence
 
+from cdc.changes.copies import QualifiedName
 from cdc.postgres.catalog import CatalogTable
 from cdc.postgres.names import quoted
 from cdc.postgres.session import Connection
@@ -29,6 +30,27 @@ async def make_shadow(
     if key:
         index = f"create unique index on {shadow} ({', '.join(map(quoted, key))})"
         await connection.execute(index.encode())
+
+
+_OUTGROWN = """
+select k.table_schema, k.table_name
+  from cdc.copy k
+ where k.slot = %s and k.shadow is not null and k.completed_at is null
+   and to_regclass(format('%%I.%%I', k.table_schema, k.table_name)) is not null
+   and (select array_agg((attname, atttypid, atttypmod, attgenerated) order by attname)
+          from pg_attribute where attnum > 0 and not attisdropped
+           and attrelid = to_regclass(format('%%I.%%I', k.table_schema, k.table_name)))
+       is distinct from
+       (select array_agg((attname, atttypid, atttypmod, attgenerated) order by attname)
+          from pg_attribute where attnum > 0 and not attisdropped
+           and attrelid = to_regclass(format('%%I.%%I', %s::text, k.shadow)))
+"""
+
+
+async def outgrown(connection: Connection, slot: str) -> list[QualifiedName]:
+    """Return the tables that were altered since their shadows were made."""
+    cursor = await connection.execute(_OUTGROWN, (slot, SHADOWS))
+    return [(str(schema), str(name)) for schema, name in await cursor.fetchall()]
 
 
 async def drop_shadows(connection: Connection) -> None:
