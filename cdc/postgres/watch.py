@@ -30,6 +30,8 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
+from psycopg.pq import TransactionStatus
+from psycopg.waiting import wait_async
 
 from cdc.awake import Wakefulness
 
@@ -47,6 +49,9 @@ select state like 'idle%%' or wait_event_type in ('Client', 'Activity')
 """
 
 _REFUSED = re.compile(r"\bFATAL\b")
+
+# A server that we do not wait for any more may take so long to take a cancellation.
+_CANCEL_S = 1.0
 
 _T = TypeVar("_T")
 
@@ -67,15 +72,31 @@ class WatchedConnection(AsyncConnection[tuple[object, ...]]):
     async def wait(
         self, gen: PQGen[_T], interval: float = _INTERVAL_S, timeout: float | None = None
     ) -> _T:
-        """Wait as psycopg does, for as long as the server is there."""
+        """Wait as psycopg does, for as long as the server is there.
+
+        A wait that is cancelled ends the session.
+        """
         watch = self.watch
         if watch is None:
             return await super().wait(gen, interval, timeout)
         watch.begin()
         try:
-            return await super().wait(watch.noting(gen), interval, timeout)
+            return await wait_async(watch.noting(gen), self.pgconn.socket, interval, timeout)
+        except asyncio.CancelledError:
+            await self._give_up()
+            raise
         finally:
             watch.end()
+
+    async def _give_up(self) -> None:
+        """End the session whose answer nobody waits for any more; ask the server to stop.
+
+        psycopg would wait up to ten seconds to keep it, where the server is silent.
+        """
+        if self.pgconn.transaction_status is TransactionStatus.ACTIVE:
+            with contextlib.suppress(psycopg.Error):
+                await self.cancel_safe(timeout=_CANCEL_S)
+        self.pgconn.finish()
 
 
 class Watch:

@@ -128,16 +128,18 @@ def test_a_change_that_a_row_not_yet_mended_is_in_the_way_of(pair: Pair) -> None
     run_sql(pair.target_dsn, "update credit.t set n = -1 where id = 30000")
     ok(pair, "resync", "credit.t")
     chunks = {"CDC_SNAPSHOT_CHUNK_BYTES": "8192"}
-    with proxied(pair.target_dsn) as (proxy, through):
-        with spawn_cdc(pair, "run", env=chunks | {"CDC_TARGET_DSN": through}) as daemon:
-            daemon.wait_for_log("streaming")
-            proxy.begin(Fault.DELAY)
-            wait_until(lambda: fetch(pair.target_dsn, MENDED) == [True])
-            run_sql(pair.source_dsn, "update credit.t set n = -1 where id = 1")
-            daemon.wait_for_log("left a change out")
-            proxy.heal()
-            wait_for_copies(pair)
-            assert daemon.terminate() == 0, daemon.log()
+    with (
+        proxied(pair.target_dsn) as (proxy, through),
+        spawn_cdc(pair, "run", env=chunks | {"CDC_TARGET_DSN": through}) as daemon,
+    ):
+        daemon.wait_for_log("streaming")
+        proxy.begin(Fault.DELAY)
+        wait_until(lambda: fetch(pair.target_dsn, MENDED) == [True])
+        run_sql(pair.source_dsn, "update credit.t set n = -1 where id = 1")
+        daemon.wait_for_log("left a change out")
+        proxy.heal()
+        wait_for_copies(pair)
+        assert daemon.terminate() == 0, daemon.log()
     drain(pair)
     same_rows(pair)
 
@@ -202,18 +204,20 @@ def test_a_column_that_comes_while_a_table_is_copied_beside_its_rows(pair: Pair)
     ok(pair, "init")
     run_sql(pair.source_admin_dsn, f"select pg_drop_replication_slot('{pair.slot}')")
     chunks = {**RESYNC, "CDC_SNAPSHOT_CHUNK_BYTES": "8192"}
-    with proxied(pair.target_dsn) as (proxy, through):
-        with spawn_cdc(pair, "run", env=chunks | {"CDC_TARGET_DSN": through}) as daemon:
-            daemon.wait_for_log("streaming")
-            proxy.begin(Fault.DELAY)
-            wait_until(lambda: fetch(pair.target_dsn, MENDED) == [True])
-            for dsn in (pair.target_dsn, pair.source_dsn):
-                run_sql(dsn, "alter table credit.t add column note text default 'none'")
-            run_sql(pair.source_dsn, "update credit.t set note = 'new' where id % 1000 = 1")
-            daemon.wait_for_log("left a change out")
-            proxy.heal()
-            wait_until(lambda: not open_gaps(pair), 60)
-            assert daemon.terminate() == 0, daemon.log()
+    with (
+        proxied(pair.target_dsn) as (proxy, through),
+        spawn_cdc(pair, "run", env=chunks | {"CDC_TARGET_DSN": through}) as daemon,
+    ):
+        daemon.wait_for_log("streaming")
+        proxy.begin(Fault.DELAY)
+        wait_until(lambda: fetch(pair.target_dsn, MENDED) == [True])
+        for dsn in (pair.target_dsn, pair.source_dsn):
+            run_sql(dsn, "alter table credit.t add column note text default 'none'")
+        run_sql(pair.source_dsn, "update credit.t set note = 'new' where id % 1000 = 1")
+        daemon.wait_for_log("left a change out")
+        proxy.heal()
+        wait_until(lambda: not open_gaps(pair), 60)
+        assert daemon.terminate() == 0, daemon.log()
     drain(pair)
     same_rows(pair)
 
