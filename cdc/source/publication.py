@@ -68,14 +68,16 @@ select p.pubname::text as name, pg_get_userbyid(p.pubowner)::text as owner,
   from pg_publication p where p.pubname = %s
 """
 
-# attnames holds generated columns too before 18, though their values are not sent.
+# attnames holds generated columns too before 18, though their values are not sent; from 18 on those
+# that are (publish_generated_columns, or a list of columns).
 _TABLES = """
 select t.schemaname::text as schema, t.tablename::text as name, t.rowfilter as row_filter,
        array(select a.attname::text
                from pg_attribute a join pg_class c on c.oid = a.attrelid
                join pg_namespace n on n.oid = c.relnamespace
               where n.nspname = t.schemaname and c.relname = t.tablename
-                and a.attname = any(t.attnames) and a.attgenerated = ''
+                and a.attname = any(t.attnames)
+                and (a.attgenerated = '' or current_setting('server_version_num')::int >= 180000)
               order by a.attnum) as columns
   from pg_publication_tables t where t.pubname = %s order by 1, 2
 """

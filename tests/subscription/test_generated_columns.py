@@ -2,8 +2,10 @@
 
 import pytest
 
+from tests.databases import migrate, run_sql
 from tests.oracle import make_trio
-from tests.pair import Pair
+from tests.pair import Pair, same_rows
+from tests.process import drain, ok
 from tests.servers import Versions, on_every_version
 
 BIG = "(select string_agg(md5(i::text), '') from generate_series(1, 300) i)"
@@ -64,3 +66,42 @@ def test_what_only_the_copies_generate(pair: Pair) -> None:
             "update credit.t set id = -id where id < 10",
         )
         assert trio.compare(partial=True) == {"credit.t": 61}
+
+
+SENT = "create table credit.t (id int primary key, n int, twice {})"
+GENERATED = "int generated always as (n * 2) stored"
+AS_STORED = "for table credit.t with (publish_generated_columns = 'stored')"
+
+
+@pytest.mark.parametrize("versions", [Versions(18, 18)], indirect=True, ids=str)
+def test_what_is_generated_and_sent(pair: Pair) -> None:
+    """PostgreSQL 18 sends it, if the publication says so: to a column that is not generated."""
+    with make_trio(
+        pair,
+        SENT.format(GENERATED),
+        "insert into credit.t (id, n) select n, n from generate_series(100, 110) n",
+        copies=[SENT.format("int")],
+        publication=AS_STORED,
+        copy_data=True,
+    ) as trio:
+        trio.change("insert into credit.t (id, n) select n, n from generate_series(1, 60) n")
+        trio.commit_each(
+            "update credit.t set n = n + 1 where id < 30",
+            "delete from credit.t where twice = 80",
+            "update credit.t set id = -id where id < 10",
+        )
+        trio.compare()
+
+
+@pytest.mark.parametrize("versions", [Versions(18, 18)], indirect=True, ids=str)
+def test_what_is_generated_and_sent_to_one_that_is_generated_too(pair: Pair) -> None:
+    """The target computes its own; a subscription would end here."""
+    migrate(pair, "create schema credit;" + SENT.format(GENERATED))
+    run_sql(pair.source_admin_dsn, f"create publication {pair.publication} {AS_STORED}")
+    rows = "insert into credit.t (id, n) select n, n from generate_series(%s::int, %s) n"
+    run_sql(pair.source_dsn, rows, 1, 10)
+    ok(pair, "init")
+    run_sql(pair.source_dsn, rows, 11, 20)
+    run_sql(pair.source_dsn, "update credit.t set n = -n where id % 3 = 0")
+    drain(pair)
+    assert same_rows(pair) == {"t": 20}

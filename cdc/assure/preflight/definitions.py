@@ -243,13 +243,19 @@ def check_not_null(facts: Facts) -> Iterator[Finding]:
 
 def check_generated(facts: Facts) -> Iterator[Finding]:
     """Find columns that only one side generates."""
+    publication = facts.source.publication
+    published = {} if publication is None else {t.qualified_name: t for t in publication.tables}
     for source, target in facts.pairs():
         columns = {column.name: column for column in target.columns}
         alter = f"alter table {quoted(*target.qualified_name)}"
+        part = published.get(source.qualified_name)
+        sent = () if part is None else part.columns
         for column in source.columns:
             other = columns.get(column.name)
             if other is None or bool(other.generated) == bool(column.generated):
                 continue
+            if column.generated and column.name in sent:
+                continue  # PostgreSQL 18, if the publication says so
             drop = f"{alter} drop column {quoted(column.name)};\n{alter} add column"
             if column.generated:
                 problem = "is generated on the source alone: its values are not sent"
