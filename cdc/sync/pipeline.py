@@ -1,6 +1,6 @@
 """The stream while it runs: three tasks on one loop, each the only owner of what it touches.
 
-    receive    frames ─► messages ─► the batch in the making; hands it over     (here)
+    receive    frames ─► messages ─► the batch in the making; hands it over     (`receiver`)
     apply      one batch at a time, each one transaction with its checkpoint    (`applier`)
     feedback   tells the source how far we are                                  (`feedback`)
 
@@ -21,13 +21,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from cdc.changes.batch import BatchBuilder
 from cdc.changes.copies import Copies
 from cdc.changes.relations import RelationCache
 from cdc.lsn import Lsn
 from cdc.progress import Progress
 from cdc.settings import Settings
-from cdc.source.slot import RESYNC
 from cdc.sync.applier import Applier
 from cdc.sync.bursts import QUIET_S, Bursts
 from cdc.sync.decoding import Decoding
@@ -36,11 +34,11 @@ from cdc.sync.frames import Frames
 from cdc.sync.hold import Hold
 from cdc.sync.policies import policies
 from cdc.sync.position import IdleFile
+from cdc.sync.receiver import Receiver, StandStill
 from cdc.sync.standby import Standby
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
-from cdc.wire.messages import Begin, Commit, LogicalMessage, Message, Relation
-from cdc.wire.replication import PrimaryKeepalive, decode_frame
+from cdc.wire.messages import Begin
 from cdc.wire.wal2json import ShapeUnknown
 
 log = logging.getLogger(__name__)
@@ -68,14 +66,6 @@ class Limits:
         return self.until is not None or self.copied
 
 
-class _StandStill(Exception):
-    """A transaction is to wait for the copy of a table."""
-
-    def __init__(self, begin: Begin) -> None:
-        super().__init__()
-        self.begin = begin
-
-
 class Pipeline:
     """One stream from one slot to one target."""
 
@@ -98,7 +88,6 @@ class Pipeline:
 
         `wal_end` asks the source where its WAL ends; without it nothing is gathered for bursts.
         """
-        self._asked = asked
         self._stream = stream
         self._decoding = decoding
         self._progress = progress
@@ -106,11 +95,17 @@ class Pipeline:
         self._hold = hold or Hold()
         self._target = target
         self._limits = limits
-        self._max_rows = settings.apply.max_rows
-        self._max_bytes = settings.apply.max_bytes
         self._relations = RelationCache(target.primary_keys, policies(settings), copies)
-        self._builder = BatchBuilder(self._relations)
         self._feedback = Feedback(stream, progress, idle_file)
+        self._receiver = Receiver(
+            decoding.decode,
+            self._relations,
+            progress,
+            self._hold,
+            settings.apply,
+            reply=self._feedback.request_reply,
+            asked=asked,
+        )
         interval_s = 0 if limits.asked or wal_end is None else settings.apply.flush_interval
         self._bursts = Bursts(interval_s, wal_end)
         idle_s = settings.target.idle_disconnect
@@ -124,8 +119,6 @@ class Pipeline:
         )
         self.standby = Standby(progress, self._feedback, self._applier, self._hold)
         """To be told whether another daemon stands by."""
-        self._skipping = False
-        self._hand_over_at_commit = False
         self._handing_over = False
         self._free = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -187,54 +180,38 @@ class Pipeline:
             frames.reverse()
             while frames:
                 try:
-                    full = self._receive_frame(frames)
+                    full = self._receiver.take_in(frames.pop())
                 except ShapeUnknown as unknown:
                     full = await self._receive_again(unknown)
-                except _StandStill as held:
+                except StandStill as held:
                     full = await self._receive_behind_hold(held.begin)
                 if full:
                     await self._hand_over()
+            self._note_pending()
             await self._stand_at_end()
             self._offer()
             # Frames may be there without end: the others get their turn here.
             await asyncio.sleep(0)
-        if self._builder.has_work:
+        if self._receiver.has_work:
             await self._hand_over()
-
-    def _receive_frame(self, frames: list[bytes]) -> bool:
-        """Take in the last of the frames; return True if the batch is to be handed over now."""
-        size = len(frames[-1])
-        content = decode_frame(frames.pop())
-        if isinstance(content, PrimaryKeepalive):
-            self._receive_keepalive(content)
-            return False
-        return self._receive_payload(content.payload, size)
-
-    def _receive_payload(self, payload: bytes, size: int) -> bool:
-        full = False
-        for message in self._decoding.decode(payload):
-            full = self._receive_message(message, size)
-            size = 0
-        return full
 
     async def _receive_again(self, unknown: ShapeUnknown) -> bool:
         """Take in what can be understood once the source's catalog was looked at."""
         await self._decoding.learn(unknown)
-        return self._receive_payload(unknown.payload, len(unknown.payload))
+        return self._receiver.take_in_payload(unknown.payload, len(unknown.payload))
 
     async def _receive_behind_hold(self, begin: Begin) -> bool:
         """Take in a Begin when the hold lets it through."""
         while not self._hold.lets_through(begin.final_lsn):
             await self._stand_still()
-        return self._receive_message(begin, 0)
+        return self._receiver.take_in_message(begin, 0)
 
     async def _stand_at_end(self) -> None:
         """Stand still where the source has nothing more before the hold's bound."""
         while (
             self._hold.bound is not None
             and self._progress.received >= self._hold.bound
-            and not self._builder.in_transaction
-            and not self._skipping
+            and self._receiver.between_transactions
         ):
             await self._stand_still()
 
@@ -242,7 +219,7 @@ class Pipeline:
         """Let the target come to the hold's bound, and wait until that is moved."""
         bound, exact = self._hold.bound, self._hold.exact
         self._bursts.begin()
-        if self._builder.has_work:
+        if self._receiver.has_work:
             await self._hand_over()
         while not self._applier.free:
             self._free.clear()
@@ -255,64 +232,27 @@ class Pipeline:
             await self._hold.stand()
         self._relations.refresh()
 
-    def _receive_message(self, message: Message, size: int) -> bool:
-        """Take in one message; return True if the batch is to be handed over after it."""
-        if self._is_known(message):
-            return False
-        builder = self._builder
-        builder.add(message, size)
-        if isinstance(message, Commit):
-            self._progress.receive(message.end_lsn)
-            self._note_pending()
-            if self._hand_over_at_commit and builder.has_work:
-                return True
-        elif isinstance(message, Begin):
-            self._progress.pending = True
-        elif isinstance(message, LogicalMessage) and message.content == RESYNC:
-            self._asked()
-        full = builder.size >= self._max_bytes or builder.changes >= self._max_rows
-        return full and builder.changes > 0
-
-    def _receive_keepalive(self, keepalive: PrimaryKeepalive) -> None:
-        if not self._builder.in_transaction and not self._skipping:
-            self._progress.receive(keepalive.wal_end)
-        if keepalive.reply_requested:
-            self._feedback.request_reply()
-
-    def _is_known(self, message: Message) -> bool:
-        """Tell whether a message belongs to a transaction that the target holds already."""
-        if isinstance(message, Begin):
-            if not self._hold.lets_through(message.final_lsn):
-                raise _StandStill(message)
-            self._skipping = message.final_lsn < self._progress.applied
-        # The shape of a relation is sent once, and holds for what comes after.
-        known = self._skipping and not isinstance(message, Relation)
-        if isinstance(message, Commit):
-            self._skipping = False
-        return known
-
     def _reached(self) -> bool:
-        if not self._limits.asked or self._builder.in_transaction:
+        if not self._limits.asked or self._receiver.in_transaction:
             return False
         until = self._limits.until
         return not self._copies.pending and (until is None or self._progress.received >= until)
 
     def _offer(self) -> None:
         """Hand over what was gathered, if the applier is free and may have it."""
-        if self._applier.free and self._builder.has_work and not self._bursts.resting:
-            if self._builder.in_transaction:
-                self._hand_over_at_commit = True
+        receiver = self._receiver
+        if self._applier.free and receiver.has_work and not self._bursts.resting:
+            if receiver.in_transaction:
+                receiver.due_at_commit = True
             else:
-                self._hand_over_at_commit = False
-                self._applier.put_nowait(self._builder.take())
+                self._applier.put_nowait(receiver.take())
                 self._note_pending()
 
     async def _hand_over(self) -> None:
-        self._hand_over_at_commit = False
         # Stays so if we are stopped in between: then the batch is dropped, and is never confirmed.
         self._handing_over = True
         await self._bursts.wait()
-        await self._applier.put(self._builder.take())
+        await self._applier.put(self._receiver.take())
         self._handing_over = False
 
     def _after_apply(self) -> None:
@@ -324,10 +264,9 @@ class Pipeline:
         self._feedback.wake()
 
     def _note_pending(self) -> None:
-        builder = self._builder
         self._progress.pending = (
             self._handing_over
             or not self._applier.free
-            or builder.has_work
-            or builder.in_transaction
+            or self._receiver.has_work
+            or self._receiver.in_transaction
         )
