@@ -27,7 +27,7 @@ class Decoding:
         """Decode what wal2json sends, with looks at its source; without one, what pgoutput does."""
         self._decoder = Decoder()
         self._source = source
-        self.decode: Decode = _decode_pgoutput if source is None else self._decoder.decode
+        self.decode: Decode = pgoutput.decode_payload if source is None else self._decoder.decode
         """Returns messages, or raises ShapeUnknown; `learn` helps then."""
 
     async def learn(self, unknown: ShapeUnknown) -> None:
@@ -47,5 +47,3 @@ async def open_decoding(settings: Settings) -> AsyncIterator[Decoding]:
             yield Decoding(source)
 
 
-def _decode_pgoutput(payload: bytes) -> tuple[Message]:
-    return (pgoutput.decode(payload),)

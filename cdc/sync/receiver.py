@@ -14,7 +14,7 @@ from cdc.source.slot import RESYNC
 from cdc.sync.decoding import Decode
 from cdc.sync.hold import Hold
 from cdc.wire.messages import Begin, Commit, LogicalMessage, Message, Relation
-from cdc.wire.replication import PrimaryKeepalive, decode_frame
+from cdc.wire.replication import PrimaryKeepalive, decode_frame, payload_of
 
 
 class StandStill(Exception):
@@ -80,6 +80,9 @@ class Receiver:
 
         Raises StandStill, and ShapeUnknown where the decoding has to learn something first.
         """
+        payload = payload_of(frame)
+        if payload is not None:
+            return self.take_in_payload(payload, len(frame))
         content = decode_frame(frame)
         if isinstance(content, PrimaryKeepalive):
             self._take_in_keepalive(content)

@@ -21,7 +21,7 @@ UNCHANGED: Final = b"\0unchanged TOAST"
 UNKNOWN_TYPE: Final = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Begin:
     """A transaction starts; all until its Commit belongs to it."""
 
@@ -30,14 +30,24 @@ class Begin:
     commit_time: int
     xid: int
 
+    def __init__(self, final_lsn: Lsn, commit_time: int, xid: int) -> None:
+        self.final_lsn = final_lsn
+        self.commit_time = commit_time
+        self.xid = xid
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class Commit:
     """The transaction is whole; `end_lsn` is the only position from which a stream may resume."""
 
     commit_lsn: Lsn
     end_lsn: Lsn
     commit_time: int
+
+    def __init__(self, commit_lsn: Lsn, end_lsn: Lsn, commit_time: int) -> None:
+        self.commit_lsn = commit_lsn
+        self.end_lsn = end_lsn
+        self.commit_time = commit_time
 
 
 @dataclass(slots=True)
@@ -80,15 +90,19 @@ class Type:
     name: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Insert:
     """A new row."""
 
     relation_id: int
     new: Row
 
+    def __init__(self, relation_id: int, new: Row) -> None:
+        self.relation_id = relation_id
+        self.new = new
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class Update:
     """A changed row. `old` is there if the replica identity changed, or is FULL."""
 
@@ -98,14 +112,25 @@ class Update:
     """`old` holds the whole row ('O'), not only the replica identity ('K')."""
     new: Row
 
+    def __init__(self, relation_id: int, old: Row | None, old_is_full: bool, new: Row) -> None:
+        self.relation_id = relation_id
+        self.old = old
+        self.old_is_full = old_is_full
+        self.new = new
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class Delete:
     """A row that is gone."""
 
     relation_id: int
     old: Row
     old_is_full: bool
+
+    def __init__(self, relation_id: int, old: Row, old_is_full: bool) -> None:
+        self.relation_id = relation_id
+        self.old = old
+        self.old_is_full = old_is_full
 
 
 @dataclass(slots=True)

@@ -47,17 +47,26 @@ _TUPLES_OF_UPDATE = b"KO"
 
 def decode(payload: bytes) -> Message:
     """Return the message that `payload`, the content of one XLogData, holds."""
+    kind = payload[:1]
     try:
-        decode_body = _DECODERS[payload[0]]
-    except (IndexError, KeyError):
-        raise ProtocolError("a message of pgoutput", f"type {payload[:1]!r}", 0) from None
-    try:
-        message, end = decode_body(payload)
+        if kind == b"I":
+            message, end = _decode_insert(payload)
+        elif kind == b"U":
+            message, end = _decode_update(payload)
+        elif kind in _DECODERS:
+            message, end = _DECODERS[kind](payload)
+        else:
+            raise ProtocolError("a message of pgoutput", f"type {kind!r}", 0)
     except (IndexError, ValueError, struct.error) as ex:
         raise ProtocolError("a whole message", f"{payload[:1]!r} cut short", len(payload)) from ex
     if end != len(payload):
         raise ProtocolError(f"a message of {end} bytes", f"{len(payload)} bytes", len(payload))
     return message
+
+
+def decode_payload(payload: bytes) -> tuple[Message]:
+    """Return the one message that `payload` holds: as wal2json, of which a line may hold more."""
+    return (decode(payload),)
 
 
 def _decode_tuple(payload: bytes, offset: int) -> tuple[Row, int]:
@@ -67,8 +76,12 @@ def _decode_tuple(payload: bytes, offset: int) -> tuple[Row, int]:
     for _ in range(count):
         kind = payload[offset]
         if kind == _TEXT:
+            # Compiled, four indices are a tenth of int.from_bytes.
+            size = payload[offset + 3] << 8 | payload[offset + 4]
+            if payload[offset + 2] or payload[offset + 1]:
+                size |= payload[offset + 1] << 24 | payload[offset + 2] << 16
             start = offset + 5
-            offset = start + int.from_bytes(payload[offset + 1 : start], "big")
+            offset = start + size
             values.append(payload[start:offset])
         elif kind == _NULL:
             values.append(None)
@@ -178,15 +191,13 @@ def _decode_logical_message(payload: bytes) -> tuple[Message, int]:
     return LogicalMessage(bool(flags & 1), Lsn(lsn), prefix, payload[offset + 4 : end]), end
 
 
-_DECODERS: dict[int, Callable[[bytes], tuple[Message, int]]] = {
-    b"I"[0]: _decode_insert,
-    b"U"[0]: _decode_update,
-    b"D"[0]: _decode_delete,
-    b"B"[0]: _decode_begin,
-    b"C"[0]: _decode_commit,
-    b"R"[0]: _decode_relation,
-    b"T"[0]: _decode_truncate,
-    b"Y"[0]: _decode_type,
-    b"O"[0]: _decode_origin,
-    b"M"[0]: _decode_logical_message,
+_DECODERS: dict[bytes, Callable[[bytes], tuple[Message, int]]] = {
+    b"D": _decode_delete,
+    b"B": _decode_begin,
+    b"C": _decode_commit,
+    b"R": _decode_relation,
+    b"T": _decode_truncate,
+    b"Y": _decode_type,
+    b"O": _decode_origin,
+    b"M": _decode_logical_message,
 }

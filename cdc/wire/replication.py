@@ -39,6 +39,13 @@ class PrimaryKeepalive:
     reply_requested: bool
 
 
+def payload_of(frame: bytes) -> bytes | None:
+    """Return what an XLogData holds; None if the frame is another one, or broken."""
+    if frame[:1] == b"w" and len(frame) >= XLOG_DATA_HEADER:
+        return frame[XLOG_DATA_HEADER:]
+    return None
+
+
 def decode_frame(frame: bytes) -> XLogData | PrimaryKeepalive:
     """Return what the server sent in one CopyData message."""
     kind = frame[:1]
