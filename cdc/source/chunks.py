@@ -29,6 +29,12 @@ select coalesce(sum(pg_table_size(oid)), 0)::int8, coalesce(sum(greatest(reltupl
  where oid = {0}::regclass or oid in (select relid from pg_partition_tree({0}::regclass))
 """
 
+# The catalog as the snapshot shows it, beside the file that there is.
+_REWRITTEN = """
+select exists (select from pg_class where relfilenode <> pg_relation_filenode(oid)
+  and (oid = {0}::regclass or oid in (select relid from pg_partition_tree({0}::regclass))))
+"""
+
 _UNKNOWN_ROW_BYTES = 100
 
 
@@ -121,3 +127,13 @@ def select_chunk(
         f"copy (select {', '.join(map(quoted, columns))} from {own(table)}"
         f" where {' and '.join(conditions)}) to stdout"
     )
+
+
+async def is_as_shown(source: Connection, table: CatalogTable) -> bool:
+    """Tell whether a snapshot shows a table's rows, which were read: it was not rewritten since.
+
+    Asked in the transaction that read them, whose lock lets nobody rewrite it any more.
+    """
+    name = literal(quoted(*table.qualified_name))
+    row = await (await source.execute(_REWRITTEN.format(name).encode())).fetchone()
+    return row is not None and not row[0]
