@@ -124,11 +124,7 @@ async def request_anew(
     """
     for schema, name in names:
         where = {"slot": slot, "schema": schema, "name": name, "gap": gap}
-        await connection.execute(
-            "delete from cdc.snapshot_chunk where slot = %(slot)s"
-            " and table_schema = %(schema)s and table_name = %(name)s",
-            where,
-        )
+        # The copy first: whoever is cutting it into chunks just now is waited for.
         await connection.execute(
             "insert into cdc.copy as c (slot, table_schema, table_name, replaces)"
             " values (%(slot)s, %(schema)s, %(name)s, true)"
@@ -136,6 +132,11 @@ async def request_anew(
             " live = (c.live or c.completed_at is not null) and not %(gap)s,"
             " begun_at = null, completed_at = null, rows = null, bytes = null,"
             " requested_at = clock_timestamp()",
+            where,
+        )
+        await connection.execute(
+            "delete from cdc.snapshot_chunk where slot = %(slot)s"
+            " and table_schema = %(schema)s and table_name = %(name)s",
             where,
         )
 
