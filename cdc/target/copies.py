@@ -237,11 +237,16 @@ async def load_chunks(connection: Connection, slot: str) -> list[Chunk]:
 async def mark_copied(
     connection: Connection, slot: str, chunk: Chunk, *, rows: int, size: int
 ) -> None:
-    """Mark a chunk, in the transaction that wrote its rows; Unavailable if it is none any more."""
+    """Mark a chunk, in the transaction that wrote its rows; Unavailable if it is none any more.
+
+    Known by its range too: the number may be that of the whole table by now (`make_one_chunk`).
+    """
+    part = chunk.part
     cursor = await connection.execute(
         "update cdc.snapshot_chunk set rows = %s, bytes = %s, copied_at = clock_timestamp()"
-        " where slot = %s and table_schema = %s and table_name = %s and chunk = %s",
-        (rows, size, slot, *chunk.table, chunk.number),
+        " where slot = %s and table_schema = %s and table_name = %s and chunk = %s"
+        " and lower is not distinct from %s::text[] and upper is not distinct from %s::text[]",
+        (rows, size, slot, *chunk.table, chunk.number, *map(_array, (part.lower, part.upper))),
     )
     if cursor.rowcount != 1:
         raise Unavailable("a copy under way was asked for anew")

@@ -62,6 +62,26 @@ def test_moves_to_where_was_copied(pair: Pair) -> None:
     assert same_rows(pair) == {"t": 1001}
 
 
+def test_one_chunk_while_another_worker_is_at_a_part(pair: Pair) -> None:
+    """A part that is written by then is not taken for the whole table, though it is the first."""
+    prepare(pair)
+    (size,) = fetch(pair.source_dsn, "select pg_table_size('credit.t')::int8")
+    halves = {"CDC_SNAPSHOT_CHUNK_BYTES": str(int(str(size)) * 2 // 3), "CDC_SNAPSHOT_WORKERS": "2"}
+    run_sql(pair.target_dsn, "insert into credit.t values (0, 'extra', null)")
+    run_sql(pair.target_dsn, "update credit.t set code = 'x' where id = 900")
+    run_sql(pair.target_dsn, "update credit.t set code = 'c900' where id = 1")
+    ok(pair, "resync")
+    with psycopg.connect(pair.target_dsn) as blocker:
+        blocker.execute("select from credit.t where id = 0 for update")
+        with spawn_cdc(pair, "run", env=halves) as daemon:
+            whole = "select from cdc.snapshot_chunk where lower is null and upper is null"
+            wait_until(lambda: waiting(pair) == 1 and fetch(pair.target_dsn, whole) == [True])
+            blocker.rollback()
+            wait_for_copies(pair)
+            assert daemon.terminate() == 0, daemon.log()
+    assert same_rows(pair) == {"t": 1000}
+
+
 def test_asked_for_anew_while_it_is_cut(pair: Pair) -> None:
     """The transaction that cuts tables into chunks is waited for: none of them stay behind."""
     migrate(pair, "create schema credit; create table credit.a (id int primary key)")
