@@ -19,9 +19,9 @@ from cdc.source.publication import PublishedTable
 # Without an index in the order of the cuts, each chunk reads the whole table.
 MOST_CHUNKS_WITHOUT_INDEX = 16
 
-_TEXTS = {18, 19, 25, 1042, 1043}
-# Booleans, bytea, integers, oids, floats, inet, dates and times, numeric, uuid.
-_ORDERED = _TEXTS | {16, 17, 20, 21, 23, 26, 700, 701, 869, 1082, 1083, 1114, 1184, 1700, 2950}
+_TEXTS = {19, 25, 1042, 1043}
+# Booleans, bytea, "char", integers, oids, floats, inet, dates and times, numeric, uuid.
+_ORDERED = _TEXTS | {16, 17, 18, 20, 21, 23, 26, 700, 701, 869, 1082, 1083, 1114, 1184, 1700, 2950}
 
 _SIZE = """
 select coalesce(sum(pg_table_size(oid)), 0)::int8, coalesce(sum(greatest(reltuples, 0)), 0)::int8
