@@ -1,11 +1,11 @@
-"""What happens to a table between two chunks of its copy, or between a snapshot and its reading."""
+"""What happens to a table between snapshot and reading, between two chunks, and at the end."""
 
 import psycopg
 import pytest
 
 from tests.databases import fetch, migrate, run_sql, wait_until, waits_for_lock
 from tests.pair import Pair, same_rows
-from tests.process import drain, ok, spawn_cdc
+from tests.process import drain, ok, run_cdc, spawn_cdc
 
 ONE = {"CDC_SNAPSHOT_CHUNK_BYTES": "16384", "CDC_SNAPSHOT_WORKERS": "1"}
 
@@ -98,6 +98,26 @@ def test_asked_for_anew_while_it_is_cut(pair: Pair) -> None:
                 assert asking.process.wait(20) == 0, asking.log()
             wait_for_copies(pair)
             assert daemon.terminate() == 0, daemon.log()
+
+
+def test_a_foreign_key_comes_back_behind_deferred_checks(pair: Pair) -> None:
+    """Unique values that may be checked late have swapped owners when the rows are merged."""
+    migrate(pair, "create schema credit; create table credit.p (id int primary key)")
+    columns = "id int primary key, code int unique deferrable, p int references credit.p"
+    migrate(pair, f"create table credit.t ({columns})")
+    run_sql(pair.source_dsn, "insert into credit.p values (1), (2)")
+    run_sql(pair.source_dsn, "insert into credit.t values (1, 1, 1), (2, 2, 2)")
+    ok(pair, "init")
+    run_sql(pair.source_admin_dsn, f"select pg_drop_replication_slot('{pair.slot}')")
+    run_sql(pair.source_dsn, "update credit.t set code = 3 - code")
+    resync = {"CDC_SOURCE_ON_SLOT_LOST": "resync"}
+    result = run_cdc(pair, "run", "--until-current", env=resync)
+    assert result.returncode == 0, result.stderr
+    assert same_rows(pair) == {"p": 2, "t": 2}
+    keys = (
+        "select conname from pg_constraint where conrelid = 'credit.t'::regclass and contype = 'f'"
+    )
+    assert fetch(pair.target_dsn, keys) == ["t_p_fkey"]
 
 
 def waiting(pair: Pair) -> int:
