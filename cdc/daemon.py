@@ -305,7 +305,7 @@ class Daemon:
     async def _look_for_tables(self, source: Connection, copier: Copier) -> None:
         """Publish and copy tables that nobody has heard of."""
         assert self._copies is not None
-        await adopt_missing_tables(source, self._settings)
+        await adopt_missing_tables(source, self._settings, self._copies)
         copied = await load_copied_tables(source, self._settings.source)
         tables = [] if copied is None else copied.tables
         new = [t.qualified_name for t in tables if not self._copies.knows(t.qualified_name)]
