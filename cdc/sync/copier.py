@@ -95,7 +95,8 @@ class Copier:
         return self._settings.source.slot
 
     def ask(self) -> None:
-        """Look whether there is something to copy."""
+        """Look whether there is something to copy; in the next turn, if this one is cut off."""
+        self._copies.asked = True
         self._wanted.set()
 
     async def run(self) -> None:
@@ -116,7 +117,12 @@ class Copier:
         """Copy all that is to be copied by now."""
         async with Workers(self._settings) as workers:
             while True:
-                await self._begin(source, target)
+                self._copies.asked = False
+                try:
+                    await self._begin(source, target)
+                except BaseException:
+                    self._copies.asked = True
+                    raise
                 if not self._copies.pending:
                     break
                 await self._round(source, target, workers)
