@@ -112,3 +112,14 @@ def test_init_of_a_key_that_has_no_collation(pair: Pair) -> None:
     result = run_cdc(pair, "init", env=small)
     assert result.returncode == 0, result.stderr
     assert same_rows(pair) == {"t": 300}
+
+
+def test_resync_at_a_target_of_an_older_version(tiny: Pair) -> None:
+    """Before a new daemon has been there: the other tables are known as copied all the same."""
+    ok(tiny, "init")
+    run_sql(tiny.target_dsn, "drop table cdc.snapshot_chunk, cdc.copy")
+    run_sql(tiny.target_dsn, "alter table cdc.checkpoint drop claimed_by")
+    run_sql(tiny.target_dsn, "delete from credit.entry where id = 1")
+    ok(tiny, "resync", "credit.entry")
+    ok(tiny, "run", "--until-current")
+    assert same_rows(tiny) == {"account": 5, "entry": 5}
