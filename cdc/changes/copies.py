@@ -66,11 +66,13 @@ class Copies:
         """Tables that the target lacks: they are copied when it has them."""
         self.mending: set[QualifiedName] = set()
         """Complete tables of which rows may differ nevertheless: they are compared and mended."""
+        self.asked = False
+        """Somebody wants that the target be asked what is to be copied; nobody has done so yet."""
 
     @property
     def pending(self) -> bool:
         """Something is being copied, or can be."""
-        return bool(self.mending) or not self.under_way.keys() <= self.postponed
+        return self.asked or bool(self.mending) or not self.under_way.keys() <= self.postponed
 
     def look_up(self, name: QualifiedName) -> TableCopy | None:
         """Return the copy of a table that is under way, or is to be made; None: it is complete."""

@@ -95,11 +95,17 @@ class Copier:
             self._wanted.set()
 
     @property
+    def copies(self) -> Copies:
+        """Those under way, and those that are complete."""
+        return self._copies
+
+    @property
     def _slot(self) -> str:
         return self._settings.source.slot
 
     def ask(self) -> None:
-        """Look whether there is something to copy."""
+        """Look whether there is something to copy; in the next turn, if this one is cut off."""
+        self._copies.asked = True
         self._wanted.set()
 
     def heed(self, published: Iterable[QualifiedName]) -> None:
@@ -130,7 +136,12 @@ class Copier:
         """Copy all that is to be copied by now."""
         async with Workers(self._settings) as workers:
             while True:
-                await self._begin(source, target)
+                self._copies.asked = False
+                try:
+                    await self._begin(source, target)
+                except BaseException:
+                    self._copies.asked = True
+                    raise
                 if not self._copies.pending:
                     break
                 await self._round(source, target, workers)

@@ -177,6 +177,8 @@ async def complete_copies(
         table = layout.tables[row.name]
         if row.shadow is not None:
             await merge(target, quoted(*row.destination), table.merge())
+    # No table can be altered while a check of its rows waits.
+    await target.execute("set constraints all immediate")
     for row in rows:
         for statement in row.foreign_keys:
             await target.execute(statement.encode())
