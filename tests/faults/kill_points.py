@@ -31,6 +31,8 @@ class Point:
     nth: int = 1
     twice: bool = False
     """The process after it is killed there as well."""
+    lingers_s: float = 0.0
+    """Before the call, other tasks go on for so long: what they confirm too early would be lost."""
 
 
 def _commits(_cursor: object, action: Action) -> bool:
@@ -61,6 +63,9 @@ def _is_idle(_stream: object, *, flushed: Lsn, applied: Lsn, **_named: object) -
 _EXECUTE = "cdc.target.session:_execute"
 _SEND_STATUS = "cdc.source.stream:ReplicationStream.send_status"
 
+# Longer than feedback waits between two confirmations.
+_LINGERS_S = 0.3
+
 BEFORE_COMMIT = Point("before the target's COMMIT", "before", _EXECUTE, _commits, twice=True)
 AFTER_COMMIT = Point(
     "after the target's COMMIT",
@@ -80,6 +85,14 @@ STREAM = (
     Point("after COPY into a table", "after", "cdc.target.session:_copy", _fills),
     BEFORE_COMMIT,
     AFTER_COMMIT,
+    Point(
+        "before the target's next COMMIT",
+        "before",
+        _EXECUTE,
+        _commits,
+        nth=2,
+        lingers_s=_LINGERS_S,
+    ),
     BEFORE_CONFIRMATION,
     AFTER_CONFIRMATION,
 )
@@ -92,7 +105,12 @@ LARGE = (
 )
 
 IDLE = (
-    Point("before the fsync of the state", "before", "cdc.sync.position:os.fsync"),
+    Point(
+        "before the fsync of the state",
+        "before",
+        "cdc.sync.position:os.fsync",
+        lingers_s=_LINGERS_S,
+    ),
     Point("between its fsync and rename", "after", "cdc.sync.position:os.fsync"),
     Point("after its rename", "before", "cdc.sync.position:sync_directory"),
     Point("after the fsync of the state", "after", "cdc.sync.position:IdleFile.save"),
@@ -179,7 +197,9 @@ QUEUED = Point("after the fsync of the spool", "after", f"{_STORE}.append", nth=
 QUEUE = (
     Point("before the spool is written", "before", f"{_STORE}.append"),
     # The first is of its begin.
-    Point("before the fsync of the spool", "before", f"{_STORE}._commit", nth=2),
+    Point(
+        "before the fsync of the spool", "before", f"{_STORE}._commit", nth=2, lingers_s=_LINGERS_S
+    ),
     QUEUED,
     BEFORE_CONFIRMATION,
     AFTER_CONFIRMATION,

@@ -9,6 +9,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from functools import reduce
 from itertools import count
@@ -34,26 +35,35 @@ def arm(point: Point) -> None:
 def _deadly(original: Callable[..., object], point: Point) -> Callable[..., object]:
     calls = count(1)
 
-    def die(when: str, number: int) -> None:
-        if when == point.when and number == point.nth:
-            os.write(sys.stderr.fileno(), farewell(point).encode())
-            os.kill(os.getpid(), signal.SIGKILL)
+    def is_it(when: str, number: int) -> bool:
+        return when == point.when and number == point.nth
 
     def call(*args: object, **named: object) -> object:
         number = next(calls) if point.which(*args, **named) else 0
-        die("before", number)
+        if is_it("before", number):
+            time.sleep(point.lingers_s)
+            _die(point)
         result = original(*args, **named)
-        die("after", number)
+        if is_it("after", number):
+            _die(point)
         return result
 
     async def call_async(*args: object, **named: object) -> object:
         number = next(calls) if point.which(*args, **named) else 0
-        die("before", number)
+        if is_it("before", number):
+            await asyncio.sleep(point.lingers_s)
+            _die(point)
         result = await cast("Awaitable[object]", original(*args, **named))
-        die("after", number)
+        if is_it("after", number):
+            _die(point)
         return result
 
     return call_async if asyncio.iscoroutinefunction(original) else call
+
+
+def _die(point: Point) -> None:
+    os.write(sys.stderr.fileno(), farewell(point).encode())
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
