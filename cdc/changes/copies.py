@@ -7,9 +7,9 @@ written when the stream stands at that very LSN. So until the copy of a table ha
     come in part    they are applied where their rows have come; others may be missing
     come whole      they are applied as they always are
 
-Rows go to the table itself if it was empty, else to a shadow beside it, which takes its place when
-all is there: who reads the table sees whole states only. A table that the stream was applied to
-without a gap is complete, whatever somebody did to its rows; it is mended in place.
+Rows go to the table itself if it is new and empty, else to a shadow beside it, which takes its
+place when all is there: who reads the table sees whole states only. A table that the stream was
+applied to without a gap is complete, whatever somebody did to its rows; it is mended in place.
 
 A table that nobody has heard of is one that is to be copied: it came into the schema.
 """

@@ -34,6 +34,8 @@ class CopyRow:
     """Rows that the table has may go: the copy was asked for."""
     live: bool
     """The stream has been applied to the table without a gap: it is mended in place."""
+    seen_whole: bool
+    """It was complete once: who reads the table expects whole states."""
     begun: bool
     completed: bool
     chunks: int
@@ -72,7 +74,7 @@ class Chunk:
 
 _COPIES = """
 select c.table_schema, c.table_name, c.shadow, c.foreign_keys, c.replaces, c.live,
-       c.begun_at is not null as begun,
+       c.relation is not null as seen_whole, c.begun_at is not null as begun,
        c.completed_at is not null as completed, count(s.chunk)::int as chunks,
        count(s.copied_at)::int as chunks_copied,
        coalesce(c.rows, sum(s.rows), 0)::int8 as rows,
