@@ -24,7 +24,7 @@ from cdc.sync.start import identify
 from cdc.target.checkpoint import load_checkpoint, renew_checkpoint
 from cdc.target.connection import connect_target
 from cdc.target.copies import request_anew
-from cdc.target.ledger import has_open_gap, record
+from cdc.target.ledger import record_gap
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +48,8 @@ async def renew(settings: Settings, lost: PositionLost) -> None:
         before = await load_checkpoint(target, slot)
         at: Lsn | None = None if before is None else before.lsn
         async with target.transaction():
-            if not await has_open_gap(target, slot):
-                await record(
-                    target,
-                    slot,
-                    "position lost",
-                    lost.message,
-                    from_lsn=at,
-                    to_lsn=created.consistent_point,
-                )
+            until = created.consistent_point
+            await record_gap(target, slot, lost.message, after=at, until=until)
             await renew_checkpoint(target, identity, created.consistent_point)
             names = [table.qualified_name for table in copied.tables]
             await request_anew(target, slot, names, gap=True)
@@ -77,7 +70,7 @@ async def record_loss(settings: Settings, lost: PositionLost) -> None:
         async with await connect_target(settings.target.require_dsn()) as target:
             checkpoint = await load_checkpoint(target, slot)
             at = None if checkpoint is None else checkpoint.lsn
-            if at is not None and not await has_open_gap(target, slot, at):
-                await record(target, slot, "position lost", lost.message, from_lsn=at)
+            if at is not None:
+                await record_gap(target, slot, lost.message, after=at, until=None)
     except (psycopg.Error, CdcError, OSError) as ex:
         log.warning("the ledger cannot be written to", extra={"error": described(ex)})

@@ -78,7 +78,7 @@ AFTER_CONFIRMATION = Point("after the confirmation", "after", _SEND_STATUS)
 
 STREAM = (
     Point("after frames were received", "after", "cdc.source.stream:ReplicationStream.receive"),
-    Point("within a transaction", "before", "cdc.sync.pipeline:Pipeline._receive_payload", nth=5),
+    Point("within a transaction", "before", "cdc.sync.receiver:Receiver.take_in_payload", nth=5),
     Point("before a batch", "before", "cdc.target.apply:Target.apply"),
     Point("after the first statement of a batch", "before", _EXECUTE, _writes, nth=2),
     Point("after COPY into a stage", "after", "cdc.target.session:_copy", _stages),
@@ -170,7 +170,7 @@ NEW_TABLE = (
 )
 
 RENEW = (
-    Point("after the gap is in the ledger", "after", "cdc.sync.start:record"),
+    Point("after the gap is in the ledger", "after", "cdc.sync.start:record_gap"),
     Point("after the lost slot is dropped", "after", "cdc.sync.renew:drop_slot"),
     Point("after the new slot", "after", "cdc.sync.renew:create_slot", twice=True),
     Point("after the checkpoint is reset", "after", "cdc.sync.renew:renew_checkpoint"),
