@@ -37,7 +37,7 @@ from cdc.sync.adopt import adopt_missing_tables
 from cdc.sync.copier import Copier, Report
 from cdc.sync.initialize import initialize
 from cdc.sync.pipeline import Limits, Pipeline
-from cdc.sync.renew import renew
+from cdc.sync.renew import record_loss, renew
 from cdc.sync.report import log_progress
 from cdc.sync.spool import choice
 from cdc.sync.spool.alone import replay_alone
@@ -135,6 +135,7 @@ class Daemon:
                 await self._take_turn()
             except PositionLost as lost:
                 if self._settings.source.on_slot_lost != "resync":
+                    await record_loss(self._settings, lost)
                     raise
                 await self._renew(lost)
             except (psycopg.Error, CdcError, OSError) as ex:
@@ -318,7 +319,9 @@ class Daemon:
 async def prepare(settings: Settings, *, snapshot: bool) -> None:
     """Check both sides, then initialize what is missing; raise CheckFailed with all findings."""
     intent = Intent.COPY if snapshot else Intent.TAKE_OVER
-    findings = await preflight(settings, intent=intent)
+    # A position that is lost is found by the start of the stream, which puts it into the ledger.
+    warned = settings.source.model_copy(update={"on_slot_lost": "resync"})
+    findings = await preflight(settings.model_copy(update={"source": warned}), intent=intent)
     breaking = [finding for finding in findings if finding.severity is Severity.BREAKS]
     if breaking:
         raise CheckFailed(

@@ -9,7 +9,10 @@ Cut off in between, the next start finds the position lost again, and begins her
 
 import logging
 
-from cdc.errors import PositionLost
+import psycopg
+
+from cdc.backoff import described
+from cdc.errors import CdcError, PositionLost
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import connect
 from cdc.settings import Settings
@@ -64,3 +67,16 @@ async def renew(settings: Settings, lost: PositionLost) -> None:
             "to": format_lsn(created.consistent_point),
         },
     )
+
+
+async def record_loss(settings: Settings, lost: PositionLost) -> None:
+    """Put a gap into the ledger, unless it is open there; not where the target is away."""
+    slot = settings.source.slot
+    try:
+        async with await connect(settings.target.require_dsn()) as target:
+            checkpoint = await load_checkpoint(target, slot)
+            at = None if checkpoint is None else checkpoint.lsn
+            if at is not None and not await has_open_gap(target, slot, at):
+                await record(target, slot, "position lost", lost.message, from_lsn=at)
+    except (psycopg.Error, CdcError, OSError) as ex:
+        log.warning("the ledger cannot be written to", extra={"error": described(ex)})

@@ -20,7 +20,7 @@ from cdc.source.stream import ReplicationStream
 from cdc.sync.position import Held, IdleFile, check_identity, check_position
 from cdc.target.apply import Target
 from cdc.target.checkpoint import Checkpoint, SlotIdentity, load_checkpoint
-from cdc.target.ledger import record
+from cdc.target.ledger import has_open_gap, record
 
 
 async def start_stream(
@@ -85,14 +85,15 @@ async def _load_and_check(
             await _check(source, checkpoint, identity, idle_file, held)
         except PositionLost as ex:
             slot = await load_slot(source, identity.slot)
-            await record(
-                target,
-                identity.slot,
-                "position lost",
-                ex.message,
-                from_lsn=checkpoint.lsn,
-                to_lsn=slot.confirmed if slot else None,
-            )
+            if not await has_open_gap(target, identity.slot, checkpoint.lsn):
+                await record(
+                    target,
+                    identity.slot,
+                    "position lost",
+                    ex.message,
+                    from_lsn=checkpoint.lsn,
+                    to_lsn=slot.confirmed if slot else None,
+                )
             raise
     return checkpoint
 

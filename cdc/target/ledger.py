@@ -30,12 +30,12 @@ async def record(
     )
 
 
-async def has_open_gap(connection: Connection, slot: str) -> bool:
-    """Tell whether a gap stands in the ledger that nobody has closed."""
+async def has_open_gap(connection: Connection, slot: str, after: Lsn | None = None) -> bool:
+    """Tell whether a gap stands in the ledger that nobody has closed: any, or the one `after`."""
     cursor = await connection.execute(
         "select from cdc.ledger where slot = %s and from_lsn is not null and resolved_at is null"
-        " limit 1",
-        (slot,),
+        " and from_lsn = coalesce(%s::pg_lsn, from_lsn) limit 1",
+        (slot, None if after is None else format_lsn(after)),
     )
     return await cursor.fetchone() is not None
 
