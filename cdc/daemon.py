@@ -121,12 +121,7 @@ class Daemon:
         while not self._stopping.is_set():
             self._streamed = self._achieved = False
             try:
-                await self._take_turn()
-            except PositionLost as lost:
-                if self._settings.source.on_slot_lost != "resync":
-                    await record_loss(self._settings, lost)
-                    raise
-                await self._renew(lost)
+                await self._take_turn_or_renew()
             except (psycopg.Error, CdcError, OSError) as ex:
                 if judge(ex) is not Verdict.RETRY:
                     raise
@@ -140,6 +135,15 @@ class Daemon:
             else:
                 if self._ended:
                     return
+
+    async def _take_turn_or_renew(self) -> None:
+        try:
+            await self._take_turn()
+        except PositionLost as lost:
+            if self._settings.source.on_slot_lost != "resync":
+                await record_loss(self._settings, lost)
+                raise
+            await self._renew(lost)
 
     async def _renew(self, lost: PositionLost) -> None:
         """Begin anew with another slot; nothing that was remembered holds any more."""

@@ -155,7 +155,8 @@ async def _shadow(target: Connection, row: CopyRow, table: TableLayout) -> str |
     if row.live:
         return None
     # Another name each time: changes go on to the one before until the stream stands still.
-    name = f"shadow {table.target.name[:30]} {secrets.token_hex(6)}"
+    short = table.target.name.encode()[:40].decode(errors="ignore")
+    name = f"shadow {short} {secrets.token_hex(6)}"
     if row.seen_whole and row.replaces:
         # Though it may be empty: a transaction of several tables would be seen in part.
         return name

@@ -273,4 +273,6 @@ class Pipeline:
             or not self._applier.free
             or self._receiver.has_work
             or self._receiver.in_transaction
+            # What is left out since a copy will bring it is no nothing.
+            or self._copies.pending
         )
