@@ -34,7 +34,7 @@ from cdc.source.stream import ReplicationStream
 from cdc.sync.copier import Report
 from cdc.sync.initialize import initialize
 from cdc.sync.pipeline import Limits
-from cdc.sync.renew import renew
+from cdc.sync.renew import record_loss, renew
 from cdc.sync.report import awake
 from cdc.sync.spool import choice
 from cdc.sync.spool.alone import replay_alone
@@ -121,11 +121,7 @@ class Daemon:
         while not self._stopping.is_set():
             self._streamed = self._achieved = False
             try:
-                await self._take_turn()
-            except PositionLost as lost:
-                if self._settings.source.on_slot_lost != "resync":
-                    raise
-                await self._renew(lost)
+                await self._take_turn_or_renew()
             except (psycopg.Error, CdcError, OSError) as ex:
                 if judge(ex) is not Verdict.RETRY:
                     raise
@@ -139,6 +135,15 @@ class Daemon:
             else:
                 if self._ended:
                     return
+
+    async def _take_turn_or_renew(self) -> None:
+        try:
+            await self._take_turn()
+        except PositionLost as lost:
+            if self._settings.source.on_slot_lost != "resync":
+                await record_loss(self._settings, lost)
+                raise
+            await self._renew(lost)
 
     async def _renew(self, lost: PositionLost) -> None:
         """Begin anew with another slot; nothing that was remembered holds any more."""
@@ -267,7 +272,9 @@ class Daemon:
 async def prepare(settings: Settings, *, snapshot: bool) -> None:
     """Check both sides, then initialize what is missing; raise CheckFailed with all findings."""
     intent = Intent.COPY if snapshot else Intent.TAKE_OVER
-    findings = await preflight(settings, intent=intent)
+    # A position that is lost is found by the start of the stream, which puts it into the ledger.
+    warned = settings.source.model_copy(update={"on_slot_lost": "resync"})
+    findings = await preflight(settings.model_copy(update={"source": warned}), intent=intent)
     breaking = [finding for finding in findings if finding.severity is Severity.BREAKS]
     if breaking:
         raise CheckFailed(

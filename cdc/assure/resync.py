@@ -14,7 +14,7 @@ from cdc.source.copied import load_copied_tables
 from cdc.source.slot import RESYNC, emit_barrier
 from cdc.target.checkpoint import bring_up_to_date, load_checkpoint
 from cdc.target.connection import connect_target
-from cdc.target.copies import request_anew
+from cdc.target.copies import request_anew, take_over
 from cdc.target.ledger import record
 
 
@@ -38,9 +38,10 @@ async def request_resync(settings: Settings, names: Sequence[QualifiedName]) -> 
                 hint="`cdc status` counts the tables that are; see the publication, or the schemas"
                 " (CDC_SOURCE_SCHEMAS)",
             )
-        await bring_up_to_date(target)
         wanted = list(names) or there
         async with target.transaction():
+            if await bring_up_to_date(target):
+                await take_over(target, slot, there)
             await request_anew(target, slot, wanted, gap=False)
             shown = ", ".join(f"{schema}.{name}" for schema, name in wanted)
             await record(target, slot, "resync asked for", shown)

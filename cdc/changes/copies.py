@@ -7,9 +7,9 @@ written when the stream stands at that very LSN. So until the copy of a table ha
     come in part    they are applied where their rows have come; others may be missing
     come whole      they are applied as they always are
 
-Rows go to the table itself if it was empty, else to a shadow beside it, which takes its place when
-all is there: who reads the table sees whole states only. A table that the stream was applied to
-without a gap is complete, whatever somebody did to its rows; it is mended in place.
+Rows go to the table itself if it is new and empty, else to a shadow beside it, which takes its
+place when all is there: who reads the table sees whole states only. A table that the stream was
+applied to without a gap is complete, whatever somebody did to its rows; it is mended in place.
 
 A table that nobody has heard of is one that is to be copied: it came into the schema.
 """
@@ -66,11 +66,13 @@ class Copies:
         """Tables that the target lacks: they are copied when it has them."""
         self.mending: set[QualifiedName] = set()
         """Complete tables of which rows may differ nevertheless: they are compared and mended."""
+        self.asked = False
+        """Somebody wants that the target be asked what is to be copied; nobody has done so yet."""
 
     @property
     def pending(self) -> bool:
         """Something is being copied, or can be."""
-        return bool(self.mending) or not self.under_way.keys() <= self.postponed
+        return self.asked or bool(self.mending) or not self.under_way.keys() <= self.postponed
 
     def look_up(self, name: QualifiedName) -> TableCopy | None:
         """Return the copy of a table that is under way, or is to be made; None: it is complete."""

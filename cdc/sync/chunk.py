@@ -2,8 +2,12 @@
 
 COPY to COPY: what the source sends is what the target reads, nothing is decoded on the way. What
 was in the chunk's range before goes, so that a chunk may be copied any number of times.
+
+A snapshot older than a TRUNCATE, or than an ALTER TABLE that rewrites, finds the table empty (the
+manual's caveat of MVCC): what was read is given up then, and the chunk stays to be copied.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -14,18 +18,24 @@ from cdc.backoff import Verdict, judge
 from cdc.changes.copies import Range
 from cdc.postgres.names import quoted
 from cdc.postgres.session import Connection
-from cdc.source.chunks import own, select_chunk
+from cdc.source.chunks import is_as_shown, own, select_chunk
 from cdc.sync.layout import TableLayout
 from cdc.target.checkpoint import Checkpoint
 from cdc.target.copies import Chunk, CopyRow, make_one_chunk, mark_copied, require_ours
 from cdc.target.merge import merge
 from cdc.target.refusal import refused_copy
 
+log = logging.getLogger(__name__)
+
 # Rows go on in blocks of about this many bytes: a write per row would cost more than the row.
 _BLOCK = 1 << 18
 
 Count: TypeAlias = Callable[[int, int], None]
 """Hears of rows and bytes as they go."""
+
+
+class _Rewritten(Exception):
+    """The snapshot does not show the table's rows any more."""
 
 
 @dataclass(slots=True)
@@ -45,14 +55,20 @@ async def copy_chunk(
     checkpoint: Checkpoint,
     count: Count,
 ) -> None:
-    """Copy a chunk; raise Fenced if the checkpoint is not ours, ChangeRefused if it cannot be."""
+    """Copy a chunk, unless it has to be read under a newer snapshot.
+
+    Raises Fenced if the checkpoint is not ours, ChangeRefused if it cannot be copied.
+    """
     target, slot = sessions.target, checkpoint.identity.slot
     try:
         async with target.transaction():
             await require_ours(target, checkpoint)
             write = _mend if row.live else _replace
             rows, size = await write(sessions, chunk, table, row, count)
+            await _require_as_shown(sessions.source, table)
             await mark_copied(target, slot, chunk, rows=rows, size=size)
+    except _Rewritten:
+        log.info("rewritten meanwhile: it is read again", extra={"relation": str(table.source)})
     except psycopg.errors.UniqueViolation as ex:
         if not row.live or chunk.part == Range():
             raise refused_copy(ex, f"{table.target}") from None
@@ -63,6 +79,11 @@ async def copy_chunk(
         if judge(ex) is not Verdict.REPLAY:
             raise
         raise refused_copy(ex, f"{table.target}") from None
+
+
+async def _require_as_shown(source: Connection, table: TableLayout) -> None:
+    if not await is_as_shown(source, table.source):
+        raise _Rewritten
 
 
 async def _replace(

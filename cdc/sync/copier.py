@@ -95,11 +95,17 @@ class Copier:
             self._wanted.set()
 
     @property
+    def copies(self) -> Copies:
+        """Those under way, and those that are complete."""
+        return self._copies
+
+    @property
     def _slot(self) -> str:
         return self._settings.source.slot
 
     def ask(self) -> None:
-        """Look whether there is something to copy."""
+        """Look whether there is something to copy; in the next turn, if this one is cut off."""
+        self._copies.asked = True
         self._wanted.set()
 
     def heed(self, published: Iterable[QualifiedName]) -> None:
@@ -130,7 +136,12 @@ class Copier:
         """Copy all that is to be copied by now."""
         async with Workers(self._settings) as workers:
             while True:
-                await self._begin(source, target)
+                self._copies.asked = False
+                try:
+                    await self._begin(source, target)
+                except BaseException:
+                    self._copies.asked = True
+                    raise
                 if not self._copies.pending:
                     break
                 await self._round(source, target, workers)
@@ -189,24 +200,29 @@ class Copier:
             await self._hold.reached()
             # Not older than the snapshot: a column that came since is in what is copied.
             layout = await self._load_layout(source, target)
-            if await outgrown(target, self._slot):
-                return
-            rows = await load_copies(target, self._slot)
-            rank = {name: n for n, name in enumerate(layout.in_order)}
-            chunks = [c for c in await load_chunks(target, self._slot) if c.table in rank]
-            await workers.copy(
-                sorted(chunks, key=lambda chunk: (rank[chunk.table], chunk.number)),
-                snapshot,
-                layout,
-                rows={row.name: row for row in rows},
-                checkpoint=self._target.checkpoint,
-                count=self._count,
-            )
-            self._note(await load_copies(target, self._slot))
-            await self._complete(target, layout)
+            if not await outgrown(target, self._slot):
+                await self._copy_chunks(target, workers, snapshot, layout)
+                self._note(await load_copies(target, self._slot))
+                await self._complete(target, layout)
         finally:
-            self._hold.release()
             await replication.close()
+        # What failed has left chunks that nobody here has noted: then the stream must not go on.
+        self._hold.release()
+
+    async def _copy_chunks(
+        self, target: Connection, workers: Workers, snapshot: str, layout: Layout
+    ) -> None:
+        rows = await load_copies(target, self._slot)
+        rank = {name: n for n, name in enumerate(layout.in_order)}
+        chunks = [c for c in await load_chunks(target, self._slot) if c.table in rank]
+        await workers.copy(
+            sorted(chunks, key=lambda chunk: (rank[chunk.table], chunk.number)),
+            snapshot,
+            layout,
+            rows={row.name: row for row in rows},
+            checkpoint=self._target.checkpoint,
+            count=self._count,
+        )
 
     async def _take_snapshot(self, source: Connection, replication: Connection) -> str:
         """Return an exported snapshot at whose LSN the hold is; it ends with the session."""

@@ -105,13 +105,12 @@ async def _initialize(pair: _Pair, *, snapshot: bool) -> Checkpoint:
 
 async def _bring_up_to_date(pair: _Pair) -> None:
     """Add what is new since the target was initialized."""
-    older = await bring_up_to_date(pair.target)
     copied = await load_copied_tables(pair.source, pair.settings.source)
-    if copied is None:
-        return
-    await _prepare(pair, copied)
-    if older:
-        await take_over(pair.target, pair.slot, [t.qualified_name for t in copied.tables])
+    async with pair.target.transaction():
+        if await bring_up_to_date(pair.target) and copied is not None:
+            await take_over(pair.target, pair.slot, [t.qualified_name for t in copied.tables])
+    if copied is not None:
+        await _prepare(pair, copied)
 
 
 async def _prepare(pair: _Pair, copied: CopiedTables) -> None:

@@ -148,12 +148,18 @@ async def begin_copies(
 
 
 async def _shadow(target: Connection, row: CopyRow, table: TableLayout) -> str | None:
-    """Return the name of the shadow that a table needs, None if it is live, or empty.
+    """Return the name of the shadow that a table needs, None if it is live, or new and empty.
 
     Raises CheckFailed if it has rows of which nobody has said that they may go.
     """
     if row.live:
         return None
+    # Another name each time: changes go on to the one before until the stream stands still.
+    short = table.target.name.encode()[:40].decode(errors="ignore")
+    name = f"shadow {short} {secrets.token_hex(6)}"
+    if row.seen_whole and row.replaces:
+        # Though it may be empty: a transaction of several tables would be seen in part.
+        return name
     cursor = await target.execute(f"select exists (select from {own(table.target)})".encode())
     found = await cursor.fetchone()
     if found is None or not found[0]:
@@ -164,8 +170,7 @@ async def _shadow(target: Connection, row: CopyRow, table: TableLayout) -> str |
             hint=f"truncate {table.target} on the target if they may go; if they are to become the"
             f" source's: `cdc resync {table.target}`; if they are: `cdc init --no-snapshot`",
         )
-    # Another name each time: changes go on to the one before until the stream stands still.
-    return f"shadow {table.target.name[:30]} {secrets.token_hex(6)}"
+    return name
 
 
 async def complete_copies(
@@ -177,6 +182,8 @@ async def complete_copies(
         table = layout.tables[row.name]
         if row.shadow is not None:
             await merge(target, quoted(*row.destination), table.merge())
+    # No table can be altered while a check of its rows waits.
+    await target.execute("set constraints all immediate")
     for row in rows:
         for statement in row.foreign_keys:
             await target.execute(statement.encode())

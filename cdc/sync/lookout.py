@@ -69,7 +69,7 @@ class Lookout:
     async def _look_for_tables(self, copier: Copier) -> None:
         """Publish and copy tables that nobody has heard of."""
         try:
-            await adopt_missing_tables(self._source, self._settings)
+            await adopt_missing_tables(self._source, self._settings, copier.copies)
         except psycopg.errors.LockNotAvailable:
             log.info("a new table is locked: publishing it later")
         copied = await load_copied_tables(self._source, self._settings.source)

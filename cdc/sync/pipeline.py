@@ -84,8 +84,9 @@ class Pipeline:
         asked: Callable[[], None] = lambda: None,
         wal_end: Callable[[], Awaitable[Lsn]] | None = None,
     ) -> None:
-        """`asked` is called when the stream holds the wish that a table be copied.
+        """`hold` is of who copies tables beside it, for whom its end waits too; None: nobody does.
 
+        `asked` is called when the stream holds the wish that a table be copied.
         `wal_end` asks the source where its WAL ends; without it nothing is gathered for bursts.
         """
         self._stream = stream
@@ -93,6 +94,7 @@ class Pipeline:
         self._progress = progress
         self._copies = copies
         self._hold = hold or Hold()
+        self._awaits_copies = hold is not None
         self._target = target
         self._limits = limits
         self._relations = RelationCache(target.primary_keys, policies(settings), copies)
@@ -235,8 +237,10 @@ class Pipeline:
     def _reached(self) -> bool:
         if not self._limits.asked or self._receiver.in_transaction:
             return False
+        if self._awaits_copies and self._copies.pending:
+            return False
         until = self._limits.until
-        return not self._copies.pending and (until is None or self._progress.received >= until)
+        return until is None or self._progress.received >= until
 
     def _offer(self) -> None:
         """Hand over what was gathered, if the applier is free and may have it."""
@@ -269,4 +273,6 @@ class Pipeline:
             or not self._applier.free
             or self._receiver.has_work
             or self._receiver.in_transaction
+            # What is left out since a copy will bring it is no nothing.
+            or self._copies.pending
         )

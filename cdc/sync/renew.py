@@ -9,7 +9,10 @@ Cut off in between, the next start finds the position lost again, and begins her
 
 import logging
 
-from cdc.errors import PositionLost
+import psycopg
+
+from cdc.backoff import described
+from cdc.errors import CdcError, PositionLost
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import connect
 from cdc.settings import Settings
@@ -21,7 +24,7 @@ from cdc.sync.start import identify
 from cdc.target.checkpoint import load_checkpoint, renew_checkpoint
 from cdc.target.connection import connect_target
 from cdc.target.copies import request_anew
-from cdc.target.ledger import has_open_gap, record
+from cdc.target.ledger import record_gap
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +48,8 @@ async def renew(settings: Settings, lost: PositionLost) -> None:
         before = await load_checkpoint(target, slot)
         at: Lsn | None = None if before is None else before.lsn
         async with target.transaction():
-            if not await has_open_gap(target, slot):
-                await record(
-                    target,
-                    slot,
-                    "position lost",
-                    lost.message,
-                    from_lsn=at,
-                    to_lsn=created.consistent_point,
-                )
+            until = created.consistent_point
+            await record_gap(target, slot, lost.message, after=at, until=until)
             await renew_checkpoint(target, identity, created.consistent_point)
             names = [table.qualified_name for table in copied.tables]
             await request_anew(target, slot, names, gap=True)
@@ -65,3 +61,16 @@ async def renew(settings: Settings, lost: PositionLost) -> None:
             "to": format_lsn(created.consistent_point),
         },
     )
+
+
+async def record_loss(settings: Settings, lost: PositionLost) -> None:
+    """Put a gap into the ledger, unless it is open there; not where the target is away."""
+    slot = settings.source.slot
+    try:
+        async with await connect_target(settings.target.require_dsn()) as target:
+            checkpoint = await load_checkpoint(target, slot)
+            at = None if checkpoint is None else checkpoint.lsn
+            if at is not None:
+                await record_gap(target, slot, lost.message, after=at, until=None)
+    except (psycopg.Error, CdcError, OSError) as ex:
+        log.warning("the ledger cannot be written to", extra={"error": described(ex)})

@@ -21,7 +21,7 @@ from cdc.sync.position import Held, IdleFile, check_identity, check_position
 from cdc.target.apply import Target
 from cdc.target.checkpoint import Checkpoint, SlotIdentity, load_checkpoint
 from cdc.target.connection import connect_target
-from cdc.target.ledger import record
+from cdc.target.ledger import record_gap
 
 
 async def start_stream(
@@ -86,14 +86,8 @@ async def _load_and_check(
             await _check(source, checkpoint, identity, idle_file, held)
         except PositionLost as ex:
             slot = await load_slot(source, identity.slot)
-            await record(
-                target,
-                identity.slot,
-                "position lost",
-                ex.message,
-                from_lsn=checkpoint.lsn,
-                to_lsn=slot.confirmed if slot else None,
-            )
+            until = slot.confirmed if slot else None
+            await record_gap(target, identity.slot, ex.message, after=checkpoint.lsn, until=until)
             raise
     return checkpoint
 

@@ -136,9 +136,9 @@ async def _straight(
     stream, source, target = sides.stream, sides.source, sides.target
     idle_file = IdleFile(settings.state_dir, identify(stream, settings))
     interval_s = await status_interval(stream)
-    copies = await copying.load()
     held = None if store is None else store.held
     progress = await start_stream(stream, source, target, idle_file, settings, held=held)
+    copies = await copying.load()  # not before the claim: somebody else may have copied until then
     choice.leave_empty(store, settings, identify(stream, settings), progress.applied)
     log.info(
         "streaming",

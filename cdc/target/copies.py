@@ -34,6 +34,8 @@ class CopyRow:
     """Rows that the table has may go: the copy was asked for."""
     live: bool
     """The stream has been applied to the table without a gap: it is mended in place."""
+    seen_whole: bool
+    """It was complete once: who reads the table expects whole states."""
     begun: bool
     completed: bool
     chunks: int
@@ -72,7 +74,7 @@ class Chunk:
 
 _COPIES = """
 select c.table_schema, c.table_name, c.shadow, c.foreign_keys, c.replaces, c.live,
-       c.begun_at is not null as begun,
+       c.relation is not null as seen_whole, c.begun_at is not null as begun,
        c.completed_at is not null as completed, count(s.chunk)::int as chunks,
        count(s.copied_at)::int as chunks_copied,
        coalesce(c.rows, sum(s.rows), 0)::int8 as rows,
@@ -124,11 +126,7 @@ async def request_anew(
     """
     for schema, name in names:
         where = {"slot": slot, "schema": schema, "name": name, "gap": gap}
-        await connection.execute(
-            "delete from cdc.snapshot_chunk where slot = %(slot)s"
-            " and table_schema = %(schema)s and table_name = %(name)s",
-            where,
-        )
+        # The copy first: whoever is cutting it into chunks just now is waited for.
         await connection.execute(
             "insert into cdc.copy as c (slot, table_schema, table_name, replaces)"
             " values (%(slot)s, %(schema)s, %(name)s, true)"
@@ -136,6 +134,11 @@ async def request_anew(
             " live = (c.live or c.completed_at is not null) and not %(gap)s,"
             " begun_at = null, completed_at = null, rows = null, bytes = null,"
             " requested_at = clock_timestamp()",
+            where,
+        )
+        await connection.execute(
+            "delete from cdc.snapshot_chunk where slot = %(slot)s"
+            " and table_schema = %(schema)s and table_name = %(name)s",
             where,
         )
 
@@ -236,23 +239,19 @@ async def load_chunks(connection: Connection, slot: str) -> list[Chunk]:
 async def mark_copied(
     connection: Connection, slot: str, chunk: Chunk, *, rows: int, size: int
 ) -> None:
-    """Mark a chunk, in the transaction that wrote its rows; Unavailable if it is none any more."""
+    """Mark a chunk, in the transaction that wrote its rows; Unavailable if it is none any more.
+
+    Known by its range too: the number may be that of the whole table by now (`make_one_chunk`).
+    """
+    part = chunk.part
     cursor = await connection.execute(
         "update cdc.snapshot_chunk set rows = %s, bytes = %s, copied_at = clock_timestamp()"
-        " where slot = %s and table_schema = %s and table_name = %s and chunk = %s",
-        (rows, size, slot, *chunk.table, chunk.number),
+        " where slot = %s and table_schema = %s and table_name = %s and chunk = %s"
+        " and lower is not distinct from %s::text[] and upper is not distinct from %s::text[]",
+        (rows, size, slot, *chunk.table, chunk.number, *map(_array, (part.lower, part.upper))),
     )
     if cursor.rowcount != 1:
         raise Unavailable("a copy under way was asked for anew")
-
-
-async def unmark(connection: Connection, slot: str, name: QualifiedName) -> None:
-    """Let all chunks of a table be copied again: they lack a change, which could not be written."""
-    await connection.execute(
-        "update cdc.snapshot_chunk set rows = null, bytes = null, copied_at = null"
-        " where slot = %s and table_schema = %s and table_name = %s",
-        (slot, *name),
-    )
 
 
 async def make_one_chunk(connection: Connection, slot: str, name: QualifiedName) -> None:

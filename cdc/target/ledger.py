@@ -30,14 +30,17 @@ async def record(
     )
 
 
-async def has_open_gap(connection: Connection, slot: str) -> bool:
-    """Tell whether a gap stands in the ledger that nobody has closed."""
+async def record_gap(
+    connection: Connection, slot: str, problem: str, *, after: Lsn | None, until: Lsn | None
+) -> None:
+    """Note that changes after an LSN may be missing, unless that stands open there already."""
     cursor = await connection.execute(
-        "select from cdc.ledger where slot = %s and from_lsn is not null and resolved_at is null"
-        " limit 1",
-        (slot,),
+        "select from cdc.ledger where slot = %s and from_lsn = coalesce(%s::pg_lsn, from_lsn)"
+        " and resolved_at is null limit 1",
+        (slot, None if after is None else format_lsn(after)),
     )
-    return await cursor.fetchone() is not None
+    if await cursor.fetchone() is None:
+        await record(connection, slot, "position lost", problem, from_lsn=after, to_lsn=until)
 
 
 async def resolve_gaps(connection: Connection, slot: str, resolution: str) -> None:

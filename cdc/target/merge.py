@@ -35,6 +35,9 @@ async def merge(connection: Connection, rows: str, how: Merge) -> None:
     """Let a table have the rows of `rows`, a table's quoted name."""
     listed = ", ".join(map(quoted, how.columns))
     if not how.same:
+        if how.policy.retains:
+            await _merge_without_key(connection, rows, how)
+            return
         await _execute(connection, f"delete from {how.own}")
         await _execute(connection, f"insert into {how.into} ({listed}) select {listed} from {rows}")
         return
@@ -61,6 +64,32 @@ async def merge(connection: Connection, rows: str, how: Merge) -> None:
         connection,
         f"insert into {how.into} ({listed}) select {listed} from {rows} s where {missing}",
     )
+
+
+async def _merge_without_key(connection: Connection, rows: str, how: Merge) -> None:
+    """Add what is missing, row by equal row; do with what is extra as the policy says."""
+    marker, soft = quoted(how.policy.marker), how.policy.deletes == "soft"
+    texts = ", ".join(
+        f"{quoted(c)}::text" for c in how.columns if not soft or c != how.policy.marker
+    )
+    numbered = (
+        f'*, row({texts})::text as "cdc row", tableoid as "cdc oid", ctid as "cdc id",'
+        f' row_number() over (partition by row({texts})::text) as "cdc n"'
+    )
+    here = f"(select {numbered} from {how.own}{f' where {marker} is null' if soft else ''}) t"
+    there = f"(select {numbered} from {rows}) s"
+    same = '(t."cdc row", t."cdc n") = (s."cdc row", s."cdc n")'
+    listed = ", ".join(map(quoted, how.columns))
+    missing = f"{there} where not exists (select from {here} where {same})"
+    insert = f"insert into {how.into} ({listed}) select {listed} from {missing}"
+    if soft:
+        extra = f"{here} where not exists (select from {there} where {same})"
+        await _execute(
+            connection,
+            f"update {how.own} set {marker} = clock_timestamp()"
+            f' where (tableoid, ctid) in (select "cdc oid", "cdc id" from {extra})',
+        )
+    await _execute(connection, insert)
 
 
 async def _let_go(connection: Connection, rows: str, how: Merge) -> None:

@@ -4,7 +4,7 @@ The last of three ways to write a batch (`target.write`). Changes are tried toge
 target refuses them, each half for itself, until a single change is left that it refuses: two round
 trips for each halving, so that a refusal is found fast over a WAN too. That change ends the replay
 with ChangeRefused, or goes into the quarantine, and the others go on. Of a table that is copied
-meanwhile it is left out: the copy will show what it has done.
+meanwhile it is left out, and the copy begun anew: that will show what it has done.
 
 What is said of it: its relation, constraint, key columns and the LSN of its transaction. Never a
 value of its row: the server's own message may quote one, so only its fields go on.
@@ -26,7 +26,7 @@ from cdc.changes.relations import QualifiedName, Table, not_unique
 from cdc.errors import ChangeRefused
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection
-from cdc.target.copies import unmark
+from cdc.target.copies import request_anew
 from cdc.target.ledger import record
 from cdc.target.plan import CHECK, DEFER, Action, Planner
 from cdc.target.quarantine import add, release, wait, wait_with_truncate
@@ -195,9 +195,18 @@ class Replay:
             return
         await self._connection.execute(_ROLLBACK)
         if _is_copied(change):
-            await self._leave_out(change, why)
+            await self._leave_out(change, why.reason)
         else:
             await self._refuse(change, lsn, why)
+
+    async def _leave_out(self, change: Change | Truncation, why: str) -> None:
+        """Let the copy bring a change: begun anew, since it may have passed the row already."""
+        names = [table.name for table in change.tables if _comes(table)]
+        await request_anew(self._connection, self._slot, names, gap=False)
+        log.warning(
+            "left a change out: the copy, which will bring it, begins anew",
+            extra={"change": described(change), "reason": why},
+        )
 
     async def _execute_or_repair(
         self, action: Execute, change: Change | Truncation, lsn: Lsn
@@ -210,8 +219,11 @@ class Replay:
             )
 
     async def _repair(self, change: Change | Truncation, lsn: Lsn) -> bool:
-        """Write a row that the target lacks as the source has it by now, if it can be asked."""
-        if self._read_row is None or isinstance(change, Truncation):
+        """Write a row that the target lacks as the source has it by now, if it can be asked.
+
+        Not of a table in part: what it lacks is no mistake, and the key may be another row's now.
+        """
+        if self._read_row is None or isinstance(change, Truncation) or _is_copied(change):
             return False
         if not change.table.key or change.new is None:
             return False
@@ -257,15 +269,6 @@ class Replay:
                 await run(self._connection, [release(self._slot, table, "truncated")])
                 self._held.release(table.name)
 
-    async def _leave_out(self, change: Change | Truncation, why: Refusal) -> None:
-        """Leave what a change does to chunks that have been to chunks that are to come."""
-        for table in change.tables:
-            await unmark(self._connection, self._slot, table.name)
-        log.info(
-            "left a change out, which the copy will bring",
-            extra={"change": described(change), "reason": why.reason},
-        )
-
     async def _refuse(self, change: Change | Truncation, lsn: Lsn, why: Refusal) -> None:
         whole = why.whole_table or isinstance(change, Truncation)
         if isinstance(change, Change) and not whole:
@@ -293,4 +296,8 @@ class Replay:
 
 def _is_copied(change: Change | Truncation) -> bool:
     """Tell whether what a change leaves undone will be done: its table is being copied."""
-    return any(table.in_part or table.destination != table.name for table in change.tables)
+    return any(map(_comes, change.tables))
+
+
+def _comes(table: Table) -> bool:
+    return table.in_part or table.destination != table.name

@@ -78,7 +78,7 @@ def run(stage: Stage, troubles: list[Trouble], seconds: float, seed: int) -> lis
     chance = random.Random(seed)
     outcomes = {trouble.name: Outcome(trouble.name) for trouble in troubles}
     end = time.monotonic() + seconds
-    with writing(stage.pair.source_dsn, seed) as writer:
+    with writing(Writer(stage.pair.source_dsn, seed)) as writer:
         stage.start()
         stage.wait_for(RECOVERED, 1)
         while time.monotonic() < end:

@@ -39,9 +39,11 @@ with t as (select tx, count(*) as found, max(rows) as rows from credit.audit gro
 select coalesce(max(t.tx), 0), coalesce(max(t.tx), 0) - count(*),
        coalesce(sum((b.found > b.single)::int), 0),
        coalesce(sum((t.found <> t.rows or b.single is distinct from t.rows)::int), 0)
-         + (select (sum(balance) <> {ACCOUNTS} * 1000)::int from credit.account)
+         + (select (sum(balance) is distinct from {ACCOUNTS} * 1000)::int from credit.account)
   from t full join b using (tx)
 """
+
+_COPIED = "select count(*) > 0 and bool_and(completed_at is not null) from cdc.copy"
 
 
 @dataclass(slots=True)
@@ -63,6 +65,11 @@ class Writer:
 
     dsn: str
     seed: int
+    rate: float = 300.0
+    """Transactions a second, about."""
+    large_share: float = 0.002
+    """Of the transactions, so many are large."""
+    large_rows: int = 3000
     committed: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _pause: threading.Event = field(default_factory=threading.Event)
@@ -83,7 +90,8 @@ class Writer:
                 self._stop.wait(0.1)
 
     def _write(self, source: psycopg.Connection, tx: int, chance: random.Random) -> None:
-        rows = 3000 if chance.random() < 0.002 else chance.randint(1, 4)
+        large = chance.random() < self.large_share
+        rows = self.large_rows if large else chance.randint(1, 4)
         one, other = chance.sample(range(1, ACCOUNTS + 1), 2)
         amount = chance.randint(1, 100)
         with source.transaction():
@@ -102,7 +110,7 @@ class Writer:
                 (one, amount, amount, one, other),
             )
             source.execute("insert into credit.entry values (%s, %s, %s)", (tx, one, amount))
-        self._stop.wait(chance.expovariate(300))
+        self._stop.wait(chance.expovariate(self.rate))
 
     def stop(self) -> None:
         """Write no more."""
@@ -110,9 +118,8 @@ class Writer:
 
 
 @contextmanager
-def writing(dsn: str, seed: int) -> Iterator[Writer]:
+def writing(writer: Writer) -> Iterator[Writer]:
     """Write beside the block."""
-    writer = Writer(dsn, seed)
     thread = threading.Thread(target=writer.run)
     thread.start()
     try:
@@ -125,8 +132,10 @@ def writing(dsn: str, seed: int) -> Iterator[Writer]:
 class Reader:
     """Looks at the target again and again, as an application would; notes the worst."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, whole: bool = True) -> None:
+        """`whole`: the target holds whole states; else it does once its first copies are made."""
         self._dsn = dsn
+        self._whole = whole
         self._done = threading.Event()
         self.seen = Seen()
 
@@ -141,13 +150,16 @@ class Reader:
                 self._done.wait(0.1)
 
     def _look(self, target: psycopg.Connection) -> None:
+        self._whole = self._whole or _copied(target)
         row = target.execute(_LOOK).fetchone()
         assert row is not None
         highest, lost, doubled, half = (int(value) for value in row)
         seen = self.seen
+        seen.doubled = max(seen.doubled, doubled)
+        if not self._whole:
+            return
         seen.looks += 1
         seen.lost = max(seen.lost, lost)
-        seen.doubled = max(seen.doubled, doubled)
         seen.half = max(seen.half, half)
         seen.went_back = max(seen.went_back, seen.highest - highest)
         seen.highest = max(seen.highest, highest)
@@ -157,10 +169,19 @@ class Reader:
         self._done.set()
 
 
+def _copied(target: psycopg.Connection) -> bool:
+    """Tell whether all first copies are made."""
+    try:
+        row = target.execute(_COPIED).fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return False
+    return row is not None and bool(row[0])
+
+
 @contextmanager
-def reading(dsn: str) -> Iterator[Reader]:
+def reading(dsn: str, *, whole: bool = True) -> Iterator[Reader]:
     """Look beside the block."""
-    reader = Reader(dsn)
+    reader = Reader(dsn, whole=whole)
     thread = threading.Thread(target=reader.run)
     thread.start()
     try:

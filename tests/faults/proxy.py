@@ -142,7 +142,7 @@ class Proxy:
                 line.cut(reset=fault is Fault.RESET)
 
     async def _heal(self) -> None:
-        self._fault = None
+        self._fault = self._left = None
         self._healed.set()
         for line in self._lines:
             line.stalled = False

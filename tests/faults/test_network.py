@@ -15,7 +15,7 @@ from tests.accounts import INSERT, SCHEMA, locked, rows, writing
 from tests.databases import fetch, migrate, run_sql, wait_until
 from tests.faults.proxy import Fault, Proxy, proxied
 from tests.pair import Pair, same_rows
-from tests.process import STREAMING, drain, ok, spawn_cdc, streaming
+from tests.process import STREAMING, all_copied, drain, ok, spawn_cdc, streaming
 
 Side = Literal["source", "target"]
 
@@ -164,6 +164,17 @@ def test_a_chunk_whose_answer_is_lost(tiny: Pair) -> None:
             assert daemon.terminate() == 0, daemon.log()
     drain(tiny)
     same_rows(tiny)
+
+
+def test_silent_when_a_copy_is_asked_for(tiny: Pair) -> None:
+    """The source has forgotten the wish by then; the daemon has not."""
+    with before(tiny, "target") as (proxy, env), streaming(tiny, env) as daemon:
+        proxy.begin(Fault.STALL)
+        ok(tiny, "resync")
+        daemon.wait_for_log("trying again")
+        proxy.heal()
+        wait_until(lambda: all_copied(tiny))
+        assert daemon.terminate() == 0, daemon.log()
 
 
 def test_a_claim_whose_answer_is_lost(tiny: Pair) -> None:

@@ -192,6 +192,31 @@ def test_a_table_that_is_logged_from_now_on(tiny: Pair) -> None:
     assert same_rows(tiny) == {"account": 0, "entry": 9}
 
 
+def test_a_table_that_is_dropped_and_created_again(tiny: Pair) -> None:
+    """The new one, of the same name, is in no list yet: its rows take the place of the old ones."""
+    migrate(tiny, NEW_TABLE)
+    run_sql(tiny.source_dsn, "insert into credit.entry values (1), (2)")
+    ok(tiny, "init")
+    run_sql(tiny.source_dsn, f"drop table credit.entry; {NEW_TABLE}")
+    run_sql(tiny.source_dsn, "insert into credit.entry values (2, 'new'), (3, 'new')")
+    drain(tiny)
+    assert same_rows(tiny) == {"account": 0, "entry": 2}
+
+
+def test_a_table_that_was_not_published_for_a_while(tiny: Pair) -> None:
+    """What was written meanwhile is in no stream: the table is copied anew."""
+    migrate(tiny, NEW_TABLE)
+    run_sql(tiny.source_dsn, "insert into credit.entry values (1), (2)")
+    ok(tiny, "init")
+    run_sql(tiny.source_dsn, f"alter publication {tiny.publication} drop table credit.entry")
+    run_sql(tiny.source_dsn, "insert into credit.entry values (3)")
+    run_sql(tiny.source_dsn, "delete from credit.entry where id = 1")
+    drain(tiny)
+    assert same_rows(tiny) == {"account": 0, "entry": 2}
+    events = "select from cdc.ledger where event = 'table published again'"
+    assert fetch(tiny.target_dsn, events) == [True]
+
+
 def publish(pair: Pair) -> None:
     """Do what a daemon does now and then, and write to the table, so that it hears of it."""
     run_sql(pair.source_dsn, f"alter publication {pair.publication} add table credit.entry")

@@ -98,3 +98,28 @@ def test_init_says_whom_it_waits_for(tiny: Pair) -> None:
             command.wait_for_log("slow job")
             writer.commit()
             assert command.process.wait(20) == 0, command.log()
+
+
+def test_init_of_a_key_that_has_no_collation(pair: Pair) -> None:
+    """A "char" is ordered like a number: no chunk is cut by a collation of it."""
+    columns = 'kind "char", id int, body text, primary key (kind, id)'
+    migrate(pair, f"create schema credit; create table credit.t ({columns})")
+    kinds = """(array['a', 'b', 'c'])[n % 3 + 1]::"char\""""
+    body = "(select string_agg(md5(i::text), '') from generate_series(1, 100) i)"
+    rows = f"insert into credit.t select {kinds}, n, {body} from generate_series(1, 300) n"
+    run_sql(pair.source_dsn, rows)
+    small = {"CDC_SNAPSHOT_CHUNK_BYTES": "16384"}
+    result = run_cdc(pair, "init", env=small)
+    assert result.returncode == 0, result.stderr
+    assert same_rows(pair) == {"t": 300}
+
+
+def test_resync_at_a_target_of_an_older_version(tiny: Pair) -> None:
+    """Before a new daemon has been there: the other tables are known as copied all the same."""
+    ok(tiny, "init")
+    run_sql(tiny.target_dsn, "drop table cdc.snapshot_chunk, cdc.copy")
+    run_sql(tiny.target_dsn, "alter table cdc.checkpoint drop claimed_by")
+    run_sql(tiny.target_dsn, "delete from credit.entry where id = 1")
+    ok(tiny, "resync", "credit.entry")
+    ok(tiny, "run", "--until-current")
+    assert same_rows(tiny) == {"account": 5, "entry": 5}

@@ -218,6 +218,28 @@ def test_the_settings_in_force_are_shown(pair: Pair) -> None:
     assert 'tables."credit.kept".deleted_at\tnone\tdeleted_at\tdefault' in shown
 
 
+@pytest.mark.parametrize("deletes", ["soft", "ignore"])
+def test_rows_without_a_key_are_kept_by_a_new_copy(pair: Pair, deletes: str) -> None:
+    """Equal rows are counted: what is missing comes, what is extra is marked, or stays."""
+    migrate(pair, "create schema credit; create table credit.t (n int, s json)")
+    run_sql(pair.source_dsn, "alter table credit.t replica identity full")
+    run_sql(pair.target_dsn, "alter table credit.t add column deleted_at timestamptz")
+    pair.settings.write_text(f'[tables."credit.t"]\ndeletes = "{deletes}"\n')
+    rows = "insert into credit.t select n / 2, '[1]' from generate_series(1, 9) n"
+    run_sql(pair.source_dsn, rows)
+    ok(pair, "init")
+    run_sql(pair.source_dsn, "delete from credit.t where n in (1, 2)")
+    drain(pair)
+    run_sql(pair.target_dsn, "delete from credit.t where n = 4")
+    run_sql(pair.target_dsn, "insert into credit.t values (77, '{}')")
+    ok(pair, "resync", "credit.t")
+    drain(pair)
+    found = fetch(pair.target_dsn, "select n from credit.t order by 1")
+    assert found == [0, 1, 1, 2, 2, 3, 3, 4, 4, 77]
+    marked = "select n from credit.t where deleted_at is not null order by 1"
+    assert fetch(pair.target_dsn, marked) == ([1, 1, 2, 2, 77] if deletes == "soft" else [])
+
+
 def prepare(pair: Pair) -> None:
     """Make the tables, their markers on the target, the settings, and the pair ready to stream."""
     migrate(pair, TABLES)

@@ -93,6 +93,8 @@ def test_slot_dropped(current: Pair) -> None:
     drop_slot(current)
     assert current.slot in halted(current)
     assert fetch(current.source_dsn, SLOT, current.slot) == []
+    halted(current)
+    assert ledger(current) == ["position lost", checkpoint(current), None], "said once"
 
 
 def test_slot_dropped_while_the_daemon_is_cut_off(current: Pair) -> None:

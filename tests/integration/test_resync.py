@@ -120,30 +120,6 @@ def test_killed_at_any_moment_the_copy_goes_on(pair: Pair) -> None:
     same_rows(pair)
 
 
-def test_a_change_that_a_row_not_yet_mended_is_in_the_way_of(pair: Pair) -> None:
-    """Its own row was mended before: it is mended again, since the change could not be written."""
-    migrate(pair, "create schema credit; create table credit.t (id int primary key, n int unique);")
-    run_sql(pair.source_dsn, "insert into credit.t select n, n from generate_series(1, 30000) n")
-    ok(pair, "init")
-    run_sql(pair.target_dsn, "update credit.t set n = -1 where id = 30000")
-    ok(pair, "resync", "credit.t")
-    chunks = {"CDC_SNAPSHOT_CHUNK_BYTES": "8192"}
-    with (
-        proxied(pair.target_dsn) as (proxy, through),
-        spawn_cdc(pair, "run", env=chunks | {"CDC_TARGET_DSN": through}) as daemon,
-    ):
-        daemon.wait_for_log("streaming")
-        proxy.begin(Fault.DELAY)
-        wait_until(lambda: fetch(pair.target_dsn, MENDED) == [True])
-        run_sql(pair.source_dsn, "update credit.t set n = -1 where id = 1")
-        daemon.wait_for_log("left a change out")
-        proxy.heal()
-        wait_for_copies(pair)
-        assert daemon.terminate() == 0, daemon.log()
-    drain(pair)
-    same_rows(pair)
-
-
 @pytest.mark.parametrize("deletes", ["soft", "ignore"])
 def test_rows_that_are_kept_stay(pair: Pair, deletes: str) -> None:
     """By a table's policy: what the source has deleted is marked, or left as it is."""

@@ -9,7 +9,7 @@ import pytest
 from cdc.lsn import parse_lsn
 from tests.databases import confirmed, fetch, migrate, run_sql, wait_until
 from tests.pair import Pair, same_rows
-from tests.process import drain, ok, run_cdc, spawn_cdc, streaming
+from tests.process import all_copied, drain, ok, run_cdc, spawn_cdc, streaming
 from tests.servers import stoppable
 from tests.spooling import (
     DRAINED,
@@ -208,6 +208,22 @@ def test_a_source_that_does_not_come_back(queued: Pair) -> None:
         assert daemon.terminate() == 0, daemon.log()
     drain(queued)
     assert same_rows(queued) == {"account": 110, "log": 110}
+
+
+@pytest.mark.parametrize("asked", ["resync", "not begun"])
+def test_tables_that_are_to_be_copied(queued: Pair, asked: str) -> None:
+    """Nobody copies while the spool is emptied: it is none the less, and then they are copied."""
+    if asked == "resync":
+        ok(queued, "resync")
+    else:
+        run_sql(queued.target_dsn, "update cdc.copy set completed_at = null, begun_at = null")
+    with spawn_cdc(queued, "run", env=SPOOL) as daemon:
+        daemon.wait_for_log(DRAINED)
+        daemon.wait_for_log('"streaming"')
+        wait_until(lambda: all_copied(queued))
+        assert daemon.terminate() == 0, daemon.log()
+    drain(queued)
+    same_rows(queued)
 
 
 def test_turned_off_with_changes_in_it(queued: Pair) -> None:

@@ -82,6 +82,14 @@ def test_target_went_back_to_within_the_spool(tiny: Pair) -> None:
     assert same_rows(tiny) == {"account": 60_000, "log": 60_000}
 
 
+def test_slot_dropped(queued: Pair) -> None:
+    """The slot goes while the spool holds changes: that is said, and stands in the ledger."""
+    run_sql(queued.source_admin_dsn, f"select pg_drop_replication_slot('{queued.slot}')")
+    assert run_cdc(queued, "run", env=ROOM).returncode == 78
+    events = "select event, from_lsn::text from cdc.ledger where event = 'position lost'"
+    assert fetch(queued.target_dsn, events) == ["position lost", checkpoint(queued)]
+
+
 def test_spool_removed(queued: Pair) -> None:
     """A spool that is gone with what the source has forgotten: the range is said."""
     content = spool(queued).read_bytes()

@@ -39,7 +39,7 @@ from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
 from cdc.target.checkpoint import Checkpoint
 from cdc.target.connection import connect_target
-from cdc.target.ledger import record
+from cdc.target.ledger import record_gap
 
 log = logging.getLogger(__name__)
 
@@ -223,12 +223,5 @@ class Spooling:
         except PositionLost as ex:
             slot = self._identity.slot
             async with await connect_target(self._settings.target.require_dsn()) as target:
-                await record(
-                    target,
-                    slot,
-                    "position lost",
-                    ex.message,
-                    from_lsn=checkpoint.lsn,
-                    to_lsn=held.after,
-                )
+                await record_gap(target, slot, ex.message, after=checkpoint.lsn, until=held.after)
             raise
