@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 SERVER_VERSIONS := 15.19.0 16.15.0 17.11.0
 SERVERS := $(foreach version,$(SERVER_VERSIONS),.servers/$(firstword $(subst ., ,$(version))))
 
-.PHONY: help demo test check bench chaos servers clean
+.PHONY: help demo test check bench chaos compiled pure servers clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -37,10 +37,18 @@ bench: $(INSTALLED) ## measure the daemon; ARGS names the workload: big, value
 chaos: $(INSTALLED) ## let everything fail, at random and under load, for ten minutes
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
+compiled: $(INSTALLED) pure ## compile the hot path in place, for tests and benches of that build
+	CDC_COMPILE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --no-deps --no-build-isolation -e .
+
+pure: ## go back from `compiled`
+	@rm -rf build cdc__mypyc*.so
+	@find cdc -name '*.so' -delete
+
 servers: $(SERVERS) ## fetch PostgreSQL 15, 16 and 17 into .servers, for the tests
 	@for server in $(SERVERS); do $$server/bin/postgres --version; done
 
-clean: ## remove the environment, the fetched servers and all caches
+clean: pure ## remove the environment, the fetched servers and all caches
 	rm -rf .venv .servers dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find cdc tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
