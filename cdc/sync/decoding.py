@@ -45,5 +45,3 @@ async def open_decoding(settings: Settings) -> AsyncIterator[Decoding]:
     else:
         async with await connect(settings.source.require_dsn()) as source:
             yield Decoding(source)
-
-

@@ -4,6 +4,9 @@ Fields are named and ordered as in the manual ("Logical Replication Message Form
 tuple with one value a column: the text that the server sent, None for NULL, or `UNCHANGED` for a
 TOAST value that the statement left alone and that is therefore not on the wire. Times are µs since
 2000-01-01 00:00 UTC, as on the wire.
+
+Constructors stand here where a message comes for each row or transaction: those that `dataclass`
+makes cannot be compiled.
 """
 
 from dataclasses import dataclass
