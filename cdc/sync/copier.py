@@ -164,13 +164,13 @@ class Copier:
         for name in [name for name in self._copies.under_way if name not in published]:
             self._copies.forget(name)
         await request_copies(target, self._slot, sorted(self._copies.under_way.keys() - rows))
-        layout = await self._load_layout(source, target)
-        self._leave_out(layout)
-        await begin_copies(
-            source, target, self._slot, layout, await load_copies(target, self._slot)
-        )
-        self._progress.estimated_rows = sum(t.source.estimated_rows for t in layout.tables.values())
-        self._note(await load_copies(target, self._slot))
+        noted = await load_copies(target, self._slot)
+        if not all(row.begun or row.completed for row in noted):
+            layout = await self._load_layout(source, target)
+            self._leave_out(layout)
+            await begin_copies(source, target, self._slot, layout, noted)
+            noted = await load_copies(target, self._slot)
+        self._note(noted)
 
     async def _load_layout(self, source: Connection, target: Connection) -> Layout:
         names = self._copies.under_way.keys() | self._copies.mending
@@ -200,6 +200,9 @@ class Copier:
             await self._hold.reached()
             # Not older than the snapshot: a column that came since is in what is copied.
             layout = await self._load_layout(source, target)
+            self._leave_out(layout)
+            estimates = [table.source.estimated_rows for table in layout.tables.values()]
+            self._progress.estimated_rows = sum(estimates)
             if not await outgrown(target, self._slot):
                 await self._copy_chunks(target, workers, snapshot, layout)
                 self._note(await load_copies(target, self._slot))

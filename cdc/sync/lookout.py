@@ -23,10 +23,10 @@ from cdc.sync.standby import Standby
 log = logging.getLogger(__name__)
 
 # How often the source is asked whether another daemon stands by.
-_STANDBY_INTERVAL_S = 2.0
+STANDBY_INTERVAL_S = 2.0
 
 # How often the published tables are compared with those that are copied, and the WAL is looked at.
-_INTERVAL_S = 30.0
+INTERVAL_S = 30.0
 
 
 class Lookout:
@@ -55,8 +55,8 @@ class Lookout:
             if self._standby is not None:
                 present = await has_standby(self._source, self._settings.source.slot)
                 self._standby.heed(present=present)
-            await asyncio.sleep(_STANDBY_INTERVAL_S)
-            if monotonic() - looked > _INTERVAL_S:
+            await asyncio.sleep(min(STANDBY_INTERVAL_S, INTERVAL_S))
+            if monotonic() - looked > INTERVAL_S:
                 looked = monotonic()
                 await self.look()
 
