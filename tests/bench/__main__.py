@@ -1,58 +1,75 @@
-"""`python -m tests.bench WORKLOAD`: measure, then a table, or one JSON object with `--json`."""
+"""`python -m tests.bench WHAT ...`: measure, then print a table; `plot FILE.json DIR` draws it."""
 
 import argparse
-import json
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from cdc.demo.display import Display
-from tests.bench import big, value
+from tests.bench import contest, large, value
+from tests.bench.arena import started
+from tests.bench.bench import Bench
+from tests.bench.figures import Document, figures
+from tests.bench.machine import this_machine
+from tests.bench.report import report
+from tests.bench.workloads import WORKLOADS
+from tests.servers import DEFAULT_MAJOR, Role
 
-ROWS = 5_000_000
+_COMPARED = (*WORKLOADS,)
+_ALONE = ("large", "value")
+"""What compares the daemon with nobody, and starts servers of its own."""
 
 
 def main() -> None:
-    """Run the workload that the command line names."""
+    """Measure what the command line names."""
+    options = _options()
+    whats = list(_COMPARED) if "all" in options.what else options.what
+    majors: dict[Role, int] = {"source": options.source, "target": options.target}
+    given = {name: str(option) for name, option in vars(options).items()}
+    document = Document(this_machine(majors), given)
+    with Display() as display, _kept(document, options.json):
+        compared = [what for what in whats if what in _COMPARED]
+        if compared:
+            with started(majors) as sides:
+                bench = Bench(sides, display, options.rounds, options.scale)
+                for what in compared:
+                    _compare(what, bench, document)
+        if "large" in whats:
+            rows = round(large.ROWS * options.scale)
+            document.others["large"] = [figures(large.run(rows, display))]
+        if "value" in whats:
+            megabytes = max(1, round(value.TEXT_MB * options.scale))
+            document.others["value"] = [figures(one) for one in value.run(megabytes, display)]
+    sys.stdout.write(report(document))
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    workloads = parser.add_subparsers(dest="workload", required=True)
-    of_big = workloads.add_parser("big", help="one large transaction, small ones behind it")
-    of_big.add_argument("--rows", type=int, default=ROWS)
-    of_value = workloads.add_parser("value", help="single large values")
-    of_value.add_argument("--megabytes", type=int, default=value.TEXT_MB)
-    for sub in (of_big, of_value):
-        sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
-    options = parser.parse_args()
-    with Display() as display:
-        if options.workload == "big":
-            figures = [asdict(big.run(options.rows, display))]
-        else:
-            figures = [asdict(one) for one in value.run(options.megabytes, display)]
-    if options.json:
-        report = json.dumps({"workload": options.workload, "figures": figures}) + "\n"
-    else:
-        report = table(figures)
-    sys.stdout.write(report)
+    names = ("all", *_COMPARED, *_ALONE)
+    parser.add_argument("what", nargs="+", choices=names, help="what to measure")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant")
+    parser.add_argument("--scale", type=float, default=1.0, help="0.05 for a quick look")
+    parser.add_argument("--source", type=int, default=DEFAULT_MAJOR, help="the source's version")
+    parser.add_argument("--target", type=int, default=DEFAULT_MAJOR, help="the target's version")
+    parser.add_argument("--json", type=Path, help="write what was measured into this file")
+    return parser.parse_args()
 
 
-def table(figures: list[dict[str, object]]) -> str:
-    """Lay figures out as a table, bytes as MB."""
-    shown = [{name: cell(name, v) for name, v in one.items()} for one in figures]
-    heads = {name: name.removesuffix("_bytes").replace("_", " ") for name in figures[0]}
-    widths = {n: max(len(h), *(len(one[n]) for one in shown)) for n, h in heads.items()}
-    lines = [heads, *shown]
-    return "".join(
-        "  ".join(line[n].rjust(width) for n, width in widths.items()) + "\n" for line in lines
-    )
+def _compare(what: str, bench: Bench, document: Document) -> None:
+    """Measure one thing, and add it to the document as it comes."""
+    for drained in contest.run(bench, what):
+        document.drains.append(drained)
 
 
-def cell(name: str, value: object) -> str:
-    """Write a figure for people."""
-    if isinstance(value, int) and name.endswith("bytes"):
-        return f"{value / (1 << 20):,.0f} MB"
-    if isinstance(value, float):
-        return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+@contextmanager
+def _kept(document: Document, file: Path | None) -> Iterator[None]:
+    """Write the document, of a run that fails too: hours may be in it."""
+    try:
+        yield
+    finally:
+        if file is not None:
+            file.write_bytes(document.encode())
 
 
 if __name__ == "__main__":

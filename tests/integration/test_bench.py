@@ -1,0 +1,62 @@
+"""The comparison of `make bench` at its smallest: that it runs, and finds what is not equal."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from cdc.demo.display import Display
+from tests.bench import contest
+from tests.bench.arena import Sides, prepared, started
+from tests.bench.bench import Bench
+from tests.bench.equality import contents
+from tests.bench.figures import Document
+from tests.bench.machine import this_machine
+from tests.bench.report import report
+from tests.bench.workloads import accounts
+from tests.servers import DEFAULT_MAJOR, Role, find_installation, missing
+
+MAJORS: dict[Role, int] = {"source": DEFAULT_MAJOR, "target": DEFAULT_MAJOR}
+
+
+@pytest.fixture(scope="module")
+def sides() -> Iterator[Sides]:
+    """Two servers of the bench."""
+    if find_installation(DEFAULT_MAJOR, "source") is None:
+        pytest.skip(missing(DEFAULT_MAJOR))
+    with started(MAJORS) as both:
+        yield both
+
+
+def test_each_contestant_drains_and_is_measured(sides: Sides) -> None:
+    """One round of a small backlog: all that take part are in the document and in the table."""
+    with Display() as display:
+        drains = list(contest.run(Bench(sides, display, 1, 0.0001), "insert"))
+
+    assert [one.contestant for one in drains] == ["ceiling", "native", "cdc"]
+    assert all(one.changes == 40 and one.seconds > 0 for one in drains)
+    assert {one.part for one in drains[-1].spent} == {"contestant", "walsender", "source", "target"}
+    document = Document(this_machine(MAJORS), {}, drains)
+    assert Document.decode(document.encode()) == document
+    assert "ceiling" in report(document)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update credit.offers set fees = '{1}' where id = md5('offer:1')::uuid",
+        "delete from credit.offers where id = md5('offer:1')::uuid",
+        "insert into credit.audit_events (entity, entity_key, action) values ('x', 'x', 'x')",
+    ],
+)
+def test_a_row_that_differs_is_found(sides: Sides, change: str) -> None:
+    """A target with another value, a row less or a row more is not equal."""
+    with prepared(sides, "bench_unequal", rows=accounts(2)) as arena:
+        source = contents(arena.source_admin_dsn)
+        with arena.lane("bench_unequal_target") as lane:
+            source.assert_equal(lane.target_admin_dsn)
+            with psycopg.connect(lane.target_admin_dsn) as target:
+                target.execute("set session_replication_role = replica")
+                target.execute(change.encode())
+            with pytest.raises(AssertionError, match=r"not the same rows.*(offers|audit_events)"):
+                source.assert_equal(lane.target_admin_dsn)
