@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cdc.demo.display import Display
-from tests.bench import contest, large, value
+from tests.bench import contest, large, latency, value, wan
 from tests.bench.arena import started
 from tests.bench.bench import Bench
 from tests.bench.figures import Document, figures
 from tests.bench.machine import this_machine
 from tests.bench.report import report
-from tests.bench.workloads import WORKLOADS
+from tests.bench.workloads import WORKLOADS, backlog
 from tests.servers import DEFAULT_MAJOR, Role
 
-_COMPARED = (*WORKLOADS,)
+_COMPARED = (*WORKLOADS, "latency", "wan")
 _ALONE = ("large", "value")
 """What compares the daemon with nobody, and starts servers of its own."""
 
@@ -58,8 +58,15 @@ def _options() -> argparse.Namespace:
 
 def _compare(what: str, bench: Bench, document: Document) -> None:
     """Measure one thing, and add it to the document as it comes."""
-    for drained in contest.run(bench, what):
-        document.drains.append(drained)
+    if what == "wan":
+        for drained in wan.run(bench):
+            document.wan.append(drained)
+    elif what == "latency":
+        for one in latency.run(bench):
+            document.latency.append(one)
+    else:
+        for drained in contest.run(bench, what, backlog(what, bench.scale)):
+            document.drains.append(drained)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from cdc.demo.server import Server, ServerGroup, ServerSettings
-from tests.pair import CREDIT_SCHEMA, PINNED, Pair, execute, load
+from tests.pair import CREDIT_SCHEMA, PINNED, Pair, drop_database, drop_slots, execute, load
 from tests.servers import ROLES, SOURCE_ROLE, TARGET_ROLE, Role, find_installation, missing
 
 # Everything that would come at a time of its own, and so meet one contestant and not the other, is
@@ -83,20 +83,17 @@ class Arena:
         """The database that targets are copies of."""
         return f"{self.name}_template"
 
-    def publish(self, slots: Sequence[str]) -> None:
-        """Make the publication and the slots: from here on changes are kept for the contestants."""
+    def publish(self, slots: Sequence[str], tables: Sequence[str] = ()) -> None:
+        """Make the publication, of all tables or these, and slots that keep what comes from now."""
+        which = f"table {', '.join(tables)}" if tables else "tables in schema credit"
         with psycopg.connect(self.source_admin_dsn, autocommit=True) as source:
-            source.execute(f"create publication {self.name} for tables in schema credit".encode())
+            source.execute(f"create publication {self.name} for {which}".encode())
             for slot in slots:
                 source.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
 
     def drop_slots(self) -> None:
         """Give up all slots, and with them the WAL that is kept for them."""
-        with psycopg.connect(self.source_admin_dsn, autocommit=True) as source:
-            source.execute(
-                "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
-                " where database = current_database() and not active"
-            )
+        drop_slots(self.sides.source, self.name)
 
     def build(self, statements: Sequence[str]) -> Backlog:
         """Write the backlog, each statement by itself, and the mark behind it."""
@@ -123,16 +120,16 @@ class Arena:
         return Backlog(end, int(row[0]))
 
     @contextmanager
-    def lane(self, slot: str, *, template: str | None = None) -> Iterator["Lane"]:
+    def lane(self, slot: str) -> Iterator["Lane"]:
         """Make a target of a contestant's own, and drop it."""
         target = self.sides.target
-        execute(target, f"create database {slot} template {template or self.template}")
+        execute(target, f"create database {slot} template {self.template}")
         execute(target, f"alter database {slot} owner to {TARGET_ROLE}")
         # None meets what the one before it has left to be written.
         for server in (self.sides.source, target):
             execute(server, "checkpoint")
         try:
-            yield Lane(self, slot)
+            yield Lane(self, slot, target.conninfo(slot, TARGET_ROLE), self.source_admin_dsn)
         finally:
             execute(target, f"drop database {slot} with (force)")
 
@@ -143,6 +140,10 @@ class Lane:
 
     arena: Arena
     slot: str
+    target_dsn: str
+    """The daemon's way to the target."""
+    subscribed_dsn: str
+    """A subscription's way to the source."""
 
     @property
     def target_admin_dsn(self) -> str:
@@ -157,7 +158,7 @@ class Lane:
             source=source,
             target=target,
             source_dsn=self.arena.source_dsn,
-            target_dsn=target.conninfo(self.slot, TARGET_ROLE),
+            target_dsn=self.target_dsn,
             source_admin_dsn=self.arena.source_admin_dsn,
             target_admin_dsn=self.target_admin_dsn,
             slot=self.slot,
@@ -223,9 +224,17 @@ def started(majors: dict[Role, int]) -> Iterator[Sides]:
 
 @contextmanager
 def prepared(
-    sides: Sides, name: str, tables: Sequence[str] = (), rows: Sequence[str] = ()
+    sides: Sides,
+    name: str,
+    tables: Sequence[str] = (),
+    rows: Sequence[str] = (),
+    *,
+    copied: bool = True,
 ) -> Iterator[Arena]:
-    """Make the source's database and the target's template: the credit schema, `tables`, `rows`."""
+    """Make the source's database and the target's template: the credit schema, `tables`, `rows`.
+
+    Not `copied`: the target has the tables, and no rows.
+    """
     arena = Arena(sides, name)
     execute(sides.source, f"create database {name} owner {SOURCE_ROLE}")
     execute(sides.target, f"create database {arena.template} owner {TARGET_ROLE}")
@@ -235,14 +244,14 @@ def prepared(
             load(dsn, CREDIT_SCHEMA)
             _run(dsn, tables)
         _run(arena.source_dsn, rows)
-        _copy(arena.source_admin_dsn, sides.target.conninfo(arena.template))
+        if copied:
+            _copy(arena.source_admin_dsn, sides.target.conninfo(arena.template))
         for server, database in ((sides.source, name), (sides.target, arena.template)):
             _run(server.conninfo(database), ["vacuum analyze", "checkpoint"])
         yield arena
     finally:
-        arena.drop_slots()
-        execute(sides.target, f"drop database if exists {arena.template} with (force)")
-        execute(sides.source, f"drop database if exists {name} with (force)")
+        drop_database(sides.target, arena.template)
+        drop_database(sides.source, name)
 
 
 def _run(dsn: str, statements: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """A workload drained by each contestant in turn, round after round, and compared after each."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -52,20 +53,27 @@ class Contest:
         return turn
 
 
+def arena_name(workload: str) -> str:
+    """Give a name for databases and slots."""
+    return re.sub("[^a-z0-9]+", "_", workload)
+
+
 def slot_name(arena: str, contestant: Contestant, number: int) -> str:
     """Give the name of a lane."""
     return f"{arena}_{contestant.name}_{number}"
 
 
 def run(
-    bench: Bench, workload: str, contestants: Sequence[Contestant] = CONTESTANTS
+    bench: Bench,
+    workload: str,
+    plan: workloads.Backlog,
+    contestants: Sequence[Contestant] = CONTESTANTS,
 ) -> Iterator[Drain]:
-    """Build the backlog of a workload once, and give each drain of it."""
+    """Build a backlog once, and give each drain of it."""
     display = bench.display
-    plan = workloads.backlog(workload, bench.scale)
     slots = [(c, n) for n in range(1, bench.rounds + 1) for c in in_turn(contestants, n)]
     display.show("loading", f"the rows before {workload}")
-    with prepared(bench.sides, f"bench_{workload}", plan.tables, plan.rows) as arena:
+    with prepared(bench.sides, f"bench_{arena_name(workload)}", plan.tables, plan.rows) as arena:
         arena.publish([slot_name(arena.name, c, n) for c, n in slots])
         display.show("building", f"{workload}: {plan.changes:,} changes")
         backlog = arena.build(plan.statements)

@@ -135,7 +135,7 @@ class Native:
         """Make it, disabled."""
         with psycopg.connect(lane.target_admin_dsn, autocommit=True) as target:
             target.execute(
-                f"create subscription {lane.slot} connection '{lane.arena.source_admin_dsn}'"
+                f"create subscription {lane.slot} connection '{lane.subscribed_dsn}'"
                 f" publication {lane.arena.name} with (copy_data = false, create_slot = false,"
                 f" enabled = false, slot_name = '{lane.slot}')".encode()
             )
@@ -145,6 +145,8 @@ class Native:
         """Enable it; its slot stays when it goes."""
         run = _Subscription(lane)
         with psycopg.connect(lane.target_admin_dsn, autocommit=True) as target:
+            connection = f"connection '{lane.subscribed_dsn}'"
+            target.execute(f"alter subscription {lane.slot} {connection}".encode())
             target.execute(f"alter subscription {lane.slot} enable".encode())
             try:
                 yield run

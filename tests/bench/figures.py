@@ -92,6 +92,7 @@ class Document:
     machine: Machine
     options: dict[str, str]
     drains: list[Drain] = field(default_factory=list)
+    wan: list[Drain] = field(default_factory=list)
     latency: list[Latency] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
     others: dict[str, list[dict[str, str | float]]] = field(default_factory=dict)

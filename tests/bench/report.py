@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
+from tests.bench import wan
 from tests.bench.drain import PARTS
 from tests.bench.figures import Copy, Document, Drain, Latency, Spent
 
@@ -19,6 +20,7 @@ def report(document: Document) -> str:
     parts = [
         [drain_row(runs, document.drains) for runs in grouped(document.drains)],
         [cost_row(runs) for runs in grouped(document.drains)],
+        [wan_row(runs, document.wan) for runs in grouped(document.wan)],
         [latency_row(runs) for runs in by_rate(document.latency)],
         [copy_row(runs, document.copies) for runs in by_case(document.copies)],
         *([{n: cell(n, v) for n, v in one.items()} for one in o] for o in document.others.values()),
@@ -73,6 +75,15 @@ def drain_row(runs: Sequence[Drain], drains: Sequence[Drain]) -> Row:
         its = median_rate(drains, one.workload, other)
         row[f"of {other}"] = f"{rate / its:.2f}" if its else ""
     return row
+
+
+def wan_row(runs: Sequence[Drain], drains: Sequence[Drain]) -> Row:
+    """Sum up the rounds of one contestant at one distance."""
+    row = drain_row(runs, drains)
+    del row["of ceiling"]
+    here = median_rate(drains, wan.at(0), runs[0].contestant)
+    rate = statistics.median(run.rate for run in runs)
+    return row | {"of 0 ms": f"{rate / here:.2f}" if here else ""}
 
 
 def cost_row(runs: Sequence[Drain]) -> Row:
