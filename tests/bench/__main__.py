@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from cdc.demo.display import Display
-from tests.bench import contest, large, latency, value, wan
+from tests.bench import contest, growth, large, latency, snapshot, value, wan
 from tests.bench.arena import started
 from tests.bench.bench import Bench
 from tests.bench.figures import Document, figures
@@ -16,7 +17,9 @@ from tests.bench.report import report
 from tests.bench.workloads import WORKLOADS, backlog
 from tests.servers import DEFAULT_MAJOR, Role
 
-_COMPARED = (*WORKLOADS, "latency", "wan")
+T = TypeVar("T")
+
+_COMPARED = (*WORKLOADS, "latency", "wan", "snapshot", "growth")
 _ALONE = ("large", "value")
 """What compares the daemon with nobody, and starts servers of its own."""
 
@@ -58,15 +61,24 @@ def _options() -> argparse.Namespace:
 
 def _compare(what: str, bench: Bench, document: Document) -> None:
     """Measure one thing, and add it to the document as it comes."""
-    if what == "wan":
-        for drained in wan.run(bench):
-            document.wan.append(drained)
-    elif what == "latency":
-        for one in latency.run(bench):
-            document.latency.append(one)
-    else:
-        for drained in contest.run(bench, what, backlog(what, bench.scale)):
-            document.drains.append(drained)
+    match what:
+        case "latency":
+            _add(document.latency, latency.run(bench))
+        case "wan":
+            _add(document.wan, wan.run(bench))
+        case "snapshot":
+            _add(document.copies, snapshot.run(bench))
+        case "growth":
+            _add(document.growth, growth.drains(bench))
+            _add(document.copies, growth.copies(bench))
+        case _:
+            _add(document.drains, contest.run(bench, what, backlog(what, bench.scale)))
+
+
+def _add(figures: list[T], measured: Iterable[T]) -> None:
+    """Keep each as soon as it is measured: `extend` would lose all when one fails."""
+    for one in measured:
+        figures.append(one)  # noqa: PERF402
 
 
 @contextmanager

@@ -83,11 +83,10 @@ class Arena:
         """The database that targets are copies of."""
         return f"{self.name}_template"
 
-    def publish(self, slots: Sequence[str], tables: Sequence[str] = ()) -> None:
-        """Make the publication, of all tables or these, and slots that keep what comes from now."""
-        which = f"table {', '.join(tables)}" if tables else "tables in schema credit"
+    def publish(self, slots: Sequence[str] = ()) -> None:
+        """Make the publication, and the slots: they keep what comes from here on."""
         with psycopg.connect(self.source_admin_dsn, autocommit=True) as source:
-            source.execute(f"create publication {self.name} for {which}".encode())
+            source.execute(f"create publication {self.name} for tables in schema credit".encode())
             for slot in slots:
                 source.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from cdc.demo.display import Display
 from tests.bench import workloads
@@ -12,6 +13,8 @@ from tests.bench.contestants import CONTESTANTS, Contestant
 from tests.bench.drain import drain
 from tests.bench.equality import Contents, contents
 from tests.bench.figures import Drain
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ def run(
             yield contest.turn(contestant, number)
 
 
-def in_turn(contestants: Sequence[Contestant], number: int) -> Sequence[Contestant]:
+def in_turn(contestants: Sequence[T], number: int) -> Sequence[T]:
     """Give the contestants of a round: each round begins with another one."""
     first = (number - 1) % len(contestants)
     return [*contestants[first:], *contestants[:first]]

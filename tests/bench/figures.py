@@ -94,6 +94,7 @@ class Document:
     drains: list[Drain] = field(default_factory=list)
     wan: list[Drain] = field(default_factory=list)
     latency: list[Latency] = field(default_factory=list)
+    growth: list[Drain] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
     others: dict[str, list[dict[str, str | float]]] = field(default_factory=dict)
     """Of `large` and `value`, which compare nothing."""

@@ -21,6 +21,7 @@ def report(document: Document) -> str:
         [drain_row(runs, document.drains) for runs in grouped(document.drains)],
         [cost_row(runs) for runs in grouped(document.drains)],
         [wan_row(runs, document.wan) for runs in grouped(document.wan)],
+        [growth_row(runs, document.growth) for runs in grouped(document.growth)],
         [latency_row(runs) for runs in by_rate(document.latency)],
         [copy_row(runs, document.copies) for runs in by_case(document.copies)],
         *([{n: cell(n, v) for n, v in one.items()} for one in o] for o in document.others.values()),
@@ -86,6 +87,14 @@ def wan_row(runs: Sequence[Drain], drains: Sequence[Drain]) -> Row:
     return row | {"of 0 ms": f"{rate / here:.2f}" if here else ""}
 
 
+def growth_row(runs: Sequence[Drain], drains: Sequence[Drain]) -> Row:
+    """Sum up the rounds of one contestant at one size: the cost of a row."""
+    row = drain_row(runs, drains)
+    del row["of ceiling"]
+    seconds = statistics.median(run.seconds for run in runs)
+    return row | {"us/row": f"{seconds / runs[0].changes * 1e6:.2f}"}
+
+
 def cost_row(runs: Sequence[Drain]) -> Row:
     """Sum up what one contestant needed: CPU time per change, and memory."""
     one = runs[0]
@@ -128,12 +137,11 @@ def latency_row(runs: Sequence[Latency]) -> Row:
 
 
 def copy_row(runs: Sequence[Copy], copies: Sequence[Copy]) -> Row:
-    """Sum up the rounds of one contestant, against the first that is not the daemon."""
+    """Sum up the rounds of one contestant."""
     one = runs[0]
     seconds = statistics.median(run.seconds for run in runs)
-    others = [o.seconds for o in copies if o.case == one.case and o.contestant != "cdc"]
     times = [run.seconds for run in runs]
-    return {
+    row = {
         "copy": one.case,
         "contestant": one.contestant,
         "tables": f"{one.tables:,}",
@@ -142,8 +150,11 @@ def copy_row(runs: Sequence[Copy], copies: Sequence[Copy]) -> Row:
         "spread": f"{(max(times) - min(times)) / seconds:.0%}",
         "rows/s": f"{one.rows / seconds:,.0f}",
         "us/row": f"{seconds / one.rows * 1e6:.2f}",
-        "of other": f"{statistics.median(others) / seconds:.2f}" if others else "",
     }
+    for other in ("psql", "native"):
+        its = [o.seconds for o in copies if (o.case, o.contestant) == (one.case, other)]
+        row[f"of {other}"] = f"{statistics.median(its) / seconds:.2f}" if its else ""
+    return row
 
 
 def table(rows: Sequence[Row]) -> str:
