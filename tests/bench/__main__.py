@@ -1,4 +1,7 @@
-"""`python -m tests.bench WHAT ...`: measure, then print a table; `plot FILE.json DIR` draws it."""
+"""`python -m tests.bench WHAT ...`: measure, then print tables.
+
+`table FILE.json ...` prints those of former runs, `plot FILE.json ... DIR` draws them.
+"""
 
 import argparse
 import sys
@@ -8,12 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from cdc.demo.display import Display
-from tests.bench import contest, growth, large, latency, snapshot, value, wan
+from tests.bench import contest, growth, large, latency, report, snapshot, value, wan
 from tests.bench.arena import started
 from tests.bench.bench import Bench
 from tests.bench.figures import Document, figures
 from tests.bench.machine import this_machine
-from tests.bench.report import report
 from tests.bench.workloads import WORKLOADS, backlog
 from tests.servers import DEFAULT_MAJOR, Role
 
@@ -25,7 +27,20 @@ _ALONE = ("large", "value")
 
 
 def main() -> None:
-    """Measure what the command line names."""
+    """Measure, print or draw."""
+    if sys.argv[1:2] == ["plot"]:
+        # Imported here, because importing matplotlib takes as long as a small drain.
+        from tests.bench import plot  # noqa: PLC0415
+
+        plot.main(sys.argv[2:])
+    elif sys.argv[1:2] == ["table"]:
+        report.main(sys.argv[2:])
+    else:
+        _measure()
+
+
+def _measure() -> None:
+    """Measure what the command line names, and print it."""
     options = _options()
     whats = list(_COMPARED) if "all" in options.what else options.what
     majors: dict[Role, int] = {"source": options.source, "target": options.target}
@@ -44,7 +59,7 @@ def main() -> None:
         if "value" in whats:
             megabytes = max(1, round(value.TEXT_MB * options.scale))
             document.others["value"] = [figures(one) for one in value.run(megabytes, display)]
-    sys.stdout.write(report(document))
+    sys.stdout.write(report.report(document))
 
 
 def _options() -> argparse.Namespace:

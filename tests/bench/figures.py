@@ -1,6 +1,8 @@
 """What was measured: the records of the JSON document, of which report and plot are made."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -102,6 +104,19 @@ class Document:
     def encode(self) -> bytes:
         """Write it as JSON, for people too."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+
+    @classmethod
+    def read(cls, files: Sequence[Path]) -> "Document":
+        """Read what several runs have measured as one; the first tells of the machine."""
+        first, *others = (cls.decode(file.read_bytes()) for file in files)
+        for other in others:
+            first.drains += other.drains
+            first.wan += other.wan
+            first.growth += other.growth
+            first.latency += other.latency
+            first.copies += other.copies
+            first.others |= other.others
+        return first
 
     @classmethod
     def decode(cls, text: bytes) -> "Document":

@@ -1,16 +1,28 @@
 """The table that people read: medians, spread, and how the contestants compare."""
 
+import argparse
 import statistics
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tests.bench import wan
 from tests.bench.drain import PARTS
 from tests.bench.figures import Copy, Document, Drain, Latency, Spent
+from tests.bench.table import Row, cell, markdown, table
 
-Row = dict[str, str]
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the tables of documents."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench table", description=__doc__)
+    parser.add_argument("file", type=Path, nargs="+")
+    parser.add_argument("--markdown", action="store_true", help="as the README has them")
+    options = parser.parse_args(arguments)
+    layout = markdown if options.markdown else table
+    sys.stdout.write(report(Document.read(options.file), layout))
 
 
-def report(document: Document) -> str:
+def report(document: Document, layout: Callable[[Sequence[Row]], str] = table) -> str:
     """Lay out all that was measured."""
     machine = document.machine
     head = (
@@ -26,7 +38,7 @@ def report(document: Document) -> str:
         [copy_row(runs, document.copies) for runs in by_case(document.copies)],
         *([{n: cell(n, v) for n, v in one.items()} for one in o] for o in document.others.values()),
     ]
-    return "\n".join([head, *(table(rows) for rows in parts if rows)])
+    return "\n".join([head, *(layout(rows) for rows in parts if rows)])
 
 
 def grouped(drains: Sequence[Drain]) -> list[list[Drain]]:
@@ -155,22 +167,3 @@ def copy_row(runs: Sequence[Copy], copies: Sequence[Copy]) -> Row:
         its = [o.seconds for o in copies if (o.case, o.contestant) == (one.case, other)]
         row[f"of {other}"] = f"{statistics.median(its) / seconds:.2f}" if its else ""
     return row
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Lay rows out under their names."""
-    heads = {name: name.removesuffix("_bytes").replace("_", " ") for name in rows[0]}
-    widths = {n: max(len(h), *(len(row[n]) for row in rows)) for n, h in heads.items()}
-    return "".join(
-        "  ".join(line[n].rjust(width) for n, width in widths.items()) + "\n"
-        for line in [heads, *rows]
-    )
-
-
-def cell(name: str, value: str | float) -> str:
-    """Write a figure for people, bytes as MB."""
-    if isinstance(value, int) and name.endswith("bytes"):
-        return f"{value / (1 << 20):,.0f} MB"
-    if isinstance(value, float):
-        return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else value

@@ -1,12 +1,13 @@
 """The comparison of `make bench` at its smallest: that it runs, and finds what is not equal."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from cdc.demo.display import Display
-from tests.bench import contest
+from tests.bench import contest, plot
 from tests.bench.arena import Sides, prepared, started
 from tests.bench.bench import Bench
 from tests.bench.equality import contents
@@ -28,8 +29,8 @@ def sides() -> Iterator[Sides]:
         yield both
 
 
-def test_each_contestant_drains_and_is_measured(sides: Sides) -> None:
-    """One round of a small backlog: all that take part are in the document and in the table."""
+def test_each_contestant_drains_and_is_measured(sides: Sides, tmp_path: Path) -> None:
+    """One round of a small backlog: all that take part are in the document, table and plot."""
     with Display() as display:
         drains = list(contest.run(Bench(sides, display, 1), "insert", insert(40)))
 
@@ -39,6 +40,8 @@ def test_each_contestant_drains_and_is_measured(sides: Sides) -> None:
     document = Document(this_machine(MAJORS), {}, drains)
     assert Document.decode(document.encode()) == document
     assert "ceiling" in report(document)
+    plot.save(document, tmp_path)
+    assert "changes/s" in (tmp_path / "bench.svg").read_text()
 
 
 @pytest.mark.parametrize(
