@@ -5,8 +5,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,19 +45,21 @@ def _measure() -> None:
     majors: dict[Role, int] = {"source": options.source, "target": options.target}
     given = {name: str(option) for name, option in vars(options).items()}
     document = Document(this_machine(majors), given)
-    with Display() as display, _kept(document, options.json):
+    with Display() as display:
         compared = [what for what in whats if what in _COMPARED]
         if compared:
             with started(majors) as sides:
                 bench = Bench(sides, display, options.rounds, options.scale)
                 for what in compared:
                     _compare(what, bench, document)
+                    _keep(document, options.json)
         if "large" in whats:
             rows = round(large.ROWS * options.scale)
             document.others["large"] = [figures(large.run(rows, display))]
         if "value" in whats:
             megabytes = max(1, round(value.TEXT_MB * options.scale))
             document.others["value"] = [figures(one) for one in value.run(megabytes, display)]
+    _keep(document, options.json)
     sys.stdout.write(report.report(document))
 
 
@@ -96,14 +97,10 @@ def _add(figures: list[T], measured: Iterable[T]) -> None:
         figures.append(one)  # noqa: PERF402
 
 
-@contextmanager
-def _kept(document: Document, file: Path | None) -> Iterator[None]:
-    """Write the document, of a run that fails too: hours may be in it."""
-    try:
-        yield
-    finally:
-        if file is not None:
-            file.write_bytes(document.encode())
+def _keep(document: Document, file: Path | None) -> None:
+    """Write what there is by now: hours may be in it when the next thing fails."""
+    if file is not None:
+        file.write_bytes(document.encode())
 
 
 if __name__ == "__main__":

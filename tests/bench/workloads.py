@@ -99,7 +99,7 @@ def update(changes: int) -> Backlog:
     # A prime that no number of keys is a multiple of: far apart, and no key twice.
     body = each(
         "update credit.transactions set amount = k * 0.01, description = 'changed ' || k"
-        f" where id = 1 + mod(k * 7368787::bigint, {keys})"
+        f" where id = 1 + mod(k * 15485863::bigint, {keys})"
     )
     rows = [*accounts(), bookings("1", str(keys))]
     return Backlog(changes, [transactions(changes // PER_TRANSACTION, body)], rows)
