@@ -31,7 +31,7 @@ check: $(INSTALLED) ## lint, format, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(INSTALLED) ## measure the daemon; ARGS names the workload: big, value
+bench: $(INSTALLED) ## measure the daemon against native replication; ARGS="insert hot --scale 0.05"
 	@$(BIN)/python -m tests.bench $(or $(ARGS),--help)
 
 chaos: $(INSTALLED) ## let everything fail, at random and under load, for ten minutes

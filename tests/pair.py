@@ -93,8 +93,8 @@ def make_pair(
         )
     finally:
         # Asked for anew: a server that the test left stopped is started again.
-        _drop_database(servers.get("source", versions.source), name)
-        _drop_database(servers.get("target", versions.target), name)
+        drop_database(servers.get("source", versions.source), name)
+        drop_database(servers.get("target", versions.target), name)
 
 
 def execute(server: AnyServer, statement: str) -> None:
@@ -121,8 +121,14 @@ def _credit_template(server: AnyServer, role: Role) -> str:
     return CREDIT_TEMPLATE
 
 
-def _drop_database(server: AnyServer, name: str) -> None:
+def drop_database(server: AnyServer, name: str) -> None:
     """Drop a database with the slots that hold it."""
+    drop_slots(server, name)
+    execute(server, f"drop database if exists {name} with (force)")
+
+
+def drop_slots(server: AnyServer, name: str) -> None:
+    """Drop the slots of a database; whoever reads them is disconnected."""
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
         slots = "from pg_replication_slots where database = %s"
         deadline = time.monotonic() + SLOT_RELEASE_TIMEOUT_S
@@ -131,7 +137,6 @@ def _drop_database(server: AnyServer, name: str) -> None:
             assert time.monotonic() < deadline, f"a slot of {name} stays active"
             time.sleep(0.02)
         connection.execute(f"select pg_drop_replication_slot(slot_name) {slots}", (name,))
-        connection.execute(f"drop database if exists {name} with (force)")
 
 
 def same_rows(

@@ -10,17 +10,15 @@ from pathlib import Path
 
 from cdc.assure.verify import TableComparison, compare
 from cdc.demo.display import Display
-from cdc.demo.workload import load
 from cdc.postgres.session import connect
 from tests.bench.usage import Usage
+from tests.bench.workloads import accounts
+from tests.databases import run_sql
 from tests.pair import Pair, make_pair
 from tests.process import ok, spawn_cdc
 from tests.servers import SessionServers, Versions
 
 SAMPLE_S = 0.05
-
-# Rows that are there before: accounts to book on, and what they refer to.
-LOADED_ROWS = 2_000
 
 DRAIN_TIMEOUT_S = 7200.0
 
@@ -36,11 +34,12 @@ class Drained:
 
 @contextmanager
 def prepared(display: Display) -> Iterator[Pair]:
-    """Start servers, load some rows and copy them: what comes from now on goes through the slot."""
+    """Start servers, make accounts and copy them: what comes from now on goes through the slot."""
     with tempfile.TemporaryDirectory() as folder, closing(SessionServers()) as servers:
         display.show("starting", "two servers")
         with make_pair(servers, Versions(), Path(folder) / "state", credit=True) as pair:
-            load(pair.source_dsn, LOADED_ROWS)
+            for statement in accounts():
+                run_sql(pair.source_dsn, statement)
             ok(pair, "init")
             display.say("two servers, the credit schema on both")
             yield pair

@@ -1,4 +1,4 @@
-"""`big`: one transaction of millions of rows, and small ones behind it.
+"""`large`: one transaction of millions of rows, and small ones behind it, with readers meanwhile.
 
 While the daemon drains them, readers of the target look all the time: the large transaction is
 there whole or not at all, and each small one only behind all that were committed before it.
@@ -14,7 +14,10 @@ import psycopg
 
 from cdc.demo.display import Display
 from tests.bench.rig import drain, prepared, verify
+from tests.bench.workloads import bookings
 from tests.pair import Pair
+
+ROWS = 5_000_000
 
 SMALL = 100
 """Transactions behind the large one, of a row each."""
@@ -23,20 +26,6 @@ SAMPLES = 200
 """Rows of the large transaction that a reader looks for, spread over all of it."""
 
 _SMALL_MARK = "small"
-
-_INSERT = """
-with accounts as (select array_agg(id order by id) as ids from credit.credit_accounts)
-insert into credit.transactions
-    (account_id, external_id, kind, amount, exchange_rate, currency, booked_at, value_on,
-     description, metadata)
-select ids[1 + mod(n, array_length(ids, 1))], 'bench-' || n,
-    (array['drawdown', 'repayment', 'interest', 'fee']::credit.transaction_kind[])[1 + mod(n, 4)],
-    n * 0.0137, case when mod(n, 9) = 0 then 1.1 / n end, 'EUR',
-    timestamptz '2026-02-01 00:00Z' + n * interval '31.000007 s', date '2026-02-01' + n / 3000,
-    case when mod(n, 3) > 0 then 'Booking ' || n end,
-    case when mod(n, 8) = 0 then jsonb_build_object('batch', n / 100) end
-from accounts, generate_series(1, %s::int) n
-"""
 
 _SMALL_INSERT = f"""
 insert into credit.transactions (account_id, external_id, kind, amount, currency, value_on)
@@ -124,7 +113,7 @@ def _build(pair: Pair, rows: int, display: Display) -> None:
     display.show("building", f"one transaction of {rows:,} rows")
     since = time.monotonic()
     with psycopg.connect(pair.source_dsn) as source:
-        source.execute(_INSERT, (rows,))
+        source.execute(bookings("1", str(rows)).encode())
         source.commit()
         for n in range(1, SMALL + 1):
             source.execute(_SMALL_INSERT, (n, n))
