@@ -12,6 +12,7 @@ from psycopg.rows import class_row
 
 from cdc.errors import Fenced, PositionLost
 from cdc.lsn import Lsn, format_lsn, parse_lsn
+from cdc.postgres.names import literal
 from cdc.postgres.session import INSTANCE, Connection
 from cdc.sqlfiles import read_sql
 from cdc.target.statements import Execute
@@ -193,10 +194,15 @@ def advance(
         str(transactions),
         str(changes),
     )
+    text = (
+        "select cdc.advance({}, {}::int8, {}::pg_lsn, {}::pg_lsn,"
+        " timestamptz '2000-01-01 00:00+00' + {}::interval, {}::int8, {}::int8)"
+    )
+    inlined = text.format(*("null" if value is None else literal(value) for value in parameters))
     return Execute(
-        b"select cdc.advance($1, $2::int8, $3::pg_lsn, $4::pg_lsn,"
-        b" timestamptz '2000-01-01 00:00+00' + $5::interval, $6::int8, $7::int8)",
+        text.format(*(f"${n}" for n in range(1, 8))).encode(),
         tuple(None if parameter is None else parameter.encode() for parameter in parameters),
+        inlined=inlined.encode(),
     )
 
 

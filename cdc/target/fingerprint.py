@@ -59,7 +59,10 @@ class Fingerprints:
         oids = b",".join(b"%d" % known.oid for known in each)
         texts = b",".join(known.text.encode() for known in each)
         parameters = (b"{%b}" % oids, b"{%b}" % texts)
-        return [Execute(b"select cdc.require_unchanged($1::oid[], $2::text[])", parameters)]
+        call = b"select cdc.require_unchanged(%b::oid[], %b::text[])"
+        # Numbers, and hexadecimal digits: nothing to quote.
+        inlined = call % tuple(b"'%b'" % value for value in parameters)
+        return [Execute(call % (b"$1", b"$2"), parameters, inlined=inlined)]
 
 
 async def load_fingerprints(connection: Connection, schemas: Sequence[str]) -> Fingerprints:

@@ -2,10 +2,11 @@
 
 Values are the text that the source sent: they go as parameters of unknown type, which the target's
 own input functions read, or as lines of a COPY. Statements that stand side by side are sent as one
-pipeline: one round trip, however many they are. Nothing is decided here, and nothing is retried.
+pipeline, or with COPYs among them as one string (`script`): one round trip, however many they are.
+Nothing is decided here, and nothing is retried.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 
 import psycopg
@@ -22,11 +23,9 @@ from cdc.target.connection import connect_target
 from cdc.target.fingerprint import Fingerprints, load_fingerprints
 from cdc.target.plan import Action, Planner
 from cdc.target.quarantine import load_held
+from cdc.target.script import fits_script, run_script
 from cdc.target.statements import Copy, Execute
 from cdc.target.tables import prepare_tables
-
-# COPY data goes to the socket in pieces of this many bytes; larger ones gain nothing.
-_COPY_BLOCK = 1 << 18
 
 
 class _TextDumper(Dumper):
@@ -113,56 +112,31 @@ async def connect_for_writing(dsn: str) -> Connection:
 async def run(connection: Connection, actions: list[Action]) -> None:
     """Run actions in order; raise the psycopg.Error of the first that fails."""
     cursor = AsyncRawCursor(connection)
-    for is_copy, group in groupby(actions, lambda action: isinstance(action, Copy)):
-        if is_copy:
-            for action in group:
-                await _copy(cursor, action)
+    for is_script, together in _parts(actions):
+        if is_script:
+            await run_script(connection, together)
+            continue
+        async with connection.pipeline():
+            for action in together:
+                await _execute(cursor, action)
+
+
+def _parts(actions: list[Action]) -> list[tuple[bool, list[Action]]]:
+    """Cut actions into scripts, where there are COPYs, and pipelines, where there are values."""
+    parts: list[tuple[bool, list[Action]]] = []
+    for fits, group in groupby(actions, fits_script):
+        together = list(group)
+        is_script = fits and any(isinstance(action, Copy) for action in together)
+        if parts and not (is_script or parts[-1][0]):
+            parts[-1][1].extend(together)
         else:
-            async with connection.pipeline():
-                for action in group:
-                    await _execute(cursor, action)
+            parts.append((is_script, together))
+    return parts
 
 
 async def _execute(cursor: AsyncRawCursor[tuple[object, ...]], action: Action) -> None:
     assert isinstance(action, Execute)
     if action.before is not None:
         await _execute(cursor, action.before)
-    text = action.sql
-    if action.rows is not None:
-        met = b"greatest(count(*), %d)" % action.rows if action.at_most else b"count(*)"
-        text = b"with w as (%b returning 1) select cdc.expect(%b, %d) from w" % (
-            text,
-            met,
-            action.rows,
-        )
+    text = action.expecting(action.sql)
     await cursor.execute(text, action.parameters, prepare=bool(action.parameters))
-
-
-async def _copy(cursor: AsyncRawCursor[tuple[object, ...]], action: Action) -> None:
-    assert isinstance(action, Copy)
-    async with cursor.copy(action.sql) as copy:
-        for block in _blocks(action.lines):
-            await copy.write(block)
-
-
-def _blocks(lines: list[bytes]) -> Iterator[bytes]:
-    """Yield lines joined to blocks of about _COPY_BLOCK bytes; a larger line is cut, never joined.
-
-    What is written at once is copied at once, by the driver and by libpq.
-    """
-    block: list[bytes] = []
-    size = 0
-    for line in lines:
-        if len(line) > _COPY_BLOCK:
-            yield b"".join(block)
-            block.clear()
-            size = 0
-            yield from (line[at : at + _COPY_BLOCK] for at in range(0, len(line), _COPY_BLOCK))
-            continue
-        block.append(line)
-        size += len(line)
-        if size >= _COPY_BLOCK:
-            yield b"".join(block)
-            block.clear()
-            size = 0
-    yield b"".join(block)

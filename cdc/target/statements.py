@@ -49,6 +49,24 @@ class Execute:
     """What has to be run first."""
     at_most: bool = False
     """`rows` is how many it may meet: fewer will do, none too."""
+    inlined: bytes | None = None
+    """The same with its values in the text, where it has values and that is worth while."""
+
+    @property
+    def text(self) -> bytes | None:
+        """The statement without parameters, None where it needs them."""
+        return self.inlined if self.parameters else self.sql
+
+    def expecting(self, text: bytes) -> bytes:
+        """Return its text, such that it fails unless it meets as many rows as it has to."""
+        if self.rows is None:
+            return text
+        met = b"greatest(count(*), %d)" % self.rows if self.at_most else b"count(*)"
+        return b"with w as (%b returning 1) select cdc.expect(%b, %d) from w" % (
+            text,
+            met,
+            self.rows,
+        )
 
 
 @dataclass(slots=True, frozen=True)
