@@ -1,13 +1,14 @@
 """`cdc demo`: the main job on two servers of its own."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cdc.assure.verify import TableComparison
 from cdc.cli.output import print_json, print_table, readable_bytes
-from cdc.demo.display import Display
-from cdc.demo.rehearsal import Interrupted, Outcome, rehearse
+
+if TYPE_CHECKING:
+    from cdc.demo.rehearsal import Outcome
 
 
 def demo(
@@ -25,6 +26,9 @@ def demo(
     Exits 0 only if every row of every table is equal in the end. Touches no other database; Ctrl-C
     leaves nothing behind.
     """
+    from cdc.demo.display import Display  # noqa: PLC0415  # of each start 40 ms, for this alone
+    from cdc.demo.rehearsal import Interrupted, rehearse  # noqa: PLC0415
+
     try:
         with Display() as display:
             outcome = rehearse(rows, seconds, display)
@@ -52,7 +56,7 @@ def _equal(table: TableComparison) -> str:
     return f"NO: {table.missing:,} missing, {table.extra:,} extra, {table.different:,} different"
 
 
-def _summary(outcome: Outcome) -> str:
+def _summary(outcome: "Outcome") -> str:
     verdict = "equal, row for row" if outcome.equal else "NOT EQUAL"
     return (
         f"{verdict}: {outcome.rows_copied:,} rows copied, then {outcome.transactions:,}"

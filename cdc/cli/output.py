@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 import orjson
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from cdc.settings import LoadedSettings, Settings, load_settings
 
@@ -42,6 +40,9 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for row in (headings, *rows):
             typer.echo("\t".join(row))
         return
+    from rich.console import Console  # noqa: PLC0415  # of each start 60 ms, for a terminal alone
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table(*headings, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*row)

@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from cdc.sync.copier import CopyProgress, Report
 
 log = logging.getLogger(__name__)
@@ -28,6 +25,15 @@ def copy_progress() -> Iterator[Report]:
 
 @contextmanager
 def _bar() -> Iterator[Report]:
+    from rich.console import Console  # noqa: PLC0415  # of each start 60 ms, for a terminal alone
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("copying"),
         BarColumn(),
