@@ -9,6 +9,7 @@ SIGTERM and SIGINT let the batch in hand finish, confirm it and return.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from dataclasses import dataclass
@@ -286,6 +287,8 @@ async def prepare(settings: Settings, *, snapshot: bool) -> None:
 
 async def run(settings: Settings, until: Until, report: Report) -> None:
     """Run a daemon in this process, stopped by SIGTERM and SIGINT."""
+    # What is imported by now stays: nobody has to look through it for garbage again and again.
+    gc.freeze()
     daemon = Daemon(settings, until, report)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):

@@ -10,7 +10,8 @@ unseen: of a table that keeps deleted rows, two keys that differ in text may be 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import count, islice
+from functools import partial
+from itertools import chain, count, islice
 from typing import TypeAlias
 
 from cdc.changes.batch import Batch
@@ -53,11 +54,11 @@ class Plan:
     ops: Iterator[int] = field(default_factory=count)
     """Ops not used yet: a table's stage serves all segments of the plan."""
 
-    def stage(self, statements: TableStatements, lines: list[bytes]) -> None:
+    def stage(self, statements: TableStatements, lines: Iterable[bytes]) -> None:
         """Add rows to a table's stage."""
-        for known, copy in self.stages:
+        for n, (known, copy) in enumerate(self.stages):
             if known is statements:
-                copy.lines.extend(lines)
+                self.stages[n] = known, Copy(copy.sql, chain(copy.lines, lines))
                 return
         self.stages.append((statements, Copy(statements.copy_stage, lines)))
 
@@ -239,28 +240,21 @@ def _row_form(changes: TableChanges, statements: TableStatements) -> _Writes:
 def _set_form(changes: TableChanges, statements: TableStatements, plan: Plan) -> _Writes:
     writes = _Writes([], [])
     if changes.inserts:
-        project = statements.project
-        lines = [encode_line(project(row)) for row in changes.inserts.values()]
+        lines = map(encode_line, map(statements.project, changes.inserts.values()))
         writes.upserts.append(Copy(statements.copy_rows, lines))
-    staged: list[bytes] = []
     if changes.deletes:
         op = next(plan.ops)
-        text = b"%d" % op
-        staged += [statements.stage_key(text, key) for key in changes.deletes]
+        plan.stage(statements, map(partial(statements.stage_key, b"%d" % op), changes.deletes))
         writes.deletes.append(statements.delete_stage(op, len(changes.deletes)))
     whole = [row for row in changes.updates.values() if UNCHANGED not in row]
     if whole:
         op = next(plan.ops)
-        text = b"%d" % op
-        staged += [statements.stage_line(text, row) for row in whole]
+        plan.stage(statements, map(partial(statements.stage_line, b"%d" % op), whole))
         writes.upserts.append(statements.upsert_stage(op))
     for mask, rows in _patches(changes, statements).items():
         op = next(plan.ops)
-        text = b"%d" % op
-        staged += [statements.stage_patch(text, row) for row in rows]
+        plan.stage(statements, map(partial(statements.stage_patch, b"%d" % op), rows))
         writes.upserts.append(statements.patch_stage(op, mask, len(rows)))
-    if staged:
-        plan.stage(statements, staged)
     return writes
 
 

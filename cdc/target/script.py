@@ -6,7 +6,7 @@ A server runs the statements of one simple query one after the other, COPYs amon
 behind it is run.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from psycopg import AsyncConnection
 from psycopg.abc import PQGen
@@ -40,7 +40,7 @@ async def run_script(
         await connection.wait(_run(connection.pgconn, script, copies))
 
 
-def _run(pgconn: PGconn, script: bytes, copies: list[list[bytes]]) -> PQGen[None]:
+def _run(pgconn: PGconn, script: bytes, copies: list[Iterable[bytes]]) -> PQGen[None]:
     pgconn.send_query(script)
     yield from _flush(pgconn)
     todo = iter(copies)
@@ -66,7 +66,7 @@ def _flush(pgconn: PGconn) -> PQGen[None]:
             pgconn.consume_input()
 
 
-def _blocks(lines: list[bytes]) -> Iterator[bytes]:
+def _blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
     """Yield lines joined to blocks of about _COPY_BLOCK bytes; a larger line is cut, never joined.
 
     What is written at once is copied at once, by the driver and by libpq.

@@ -13,7 +13,7 @@ The stage has a column more, the op that a row belongs to. Columns that the targ
 never written. Identity columns are like any other: `target.tables` has made them BY DEFAULT.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -71,10 +71,10 @@ class Execute:
 
 @dataclass(slots=True, frozen=True)
 class Copy:
-    """Lines for a COPY … FROM STDIN."""
+    """Lines for a COPY … FROM STDIN; made as they are sent, so that the target works meanwhile."""
 
     sql: bytes
-    lines: list[bytes]
+    lines: Iterable[bytes]
 
 
 class TableStatements:

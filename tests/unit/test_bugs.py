@@ -60,7 +60,7 @@ def test_a_table_is_staged_once_in_a_plan() -> None:
     assert made is not None
     staged = [statements.table.name for statements, _ in made.stages]
     assert staged == [("credit", "notes")]
-    assert sum(len(copy.lines) for _, copy in made.stages) == 2 * SET_FORM_ROWS
+    assert sum(len(list(copy.lines)) for _, copy in made.stages) == 2 * SET_FORM_ROWS
 
 
 def test_a_stage_is_never_taken_for_that_of_another_table() -> None:
