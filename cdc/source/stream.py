@@ -230,6 +230,7 @@ class ReplicationStream:
 
     async def finish(self) -> None:
         """End the stream in order, so that the last status update is surely taken in."""
+        self._pace(0)
         self._pgconn.put_copy_end()
         await wait_async(self._drain(), self._pgconn.socket, WAIT_S)
 

@@ -105,9 +105,13 @@ class Receiver:
         builder.add(message, size)
         if isinstance(message, Commit):
             self._progress.receive(message.end_lsn)
-            if self.due_at_commit and builder.has_work:
-                return True
-        elif isinstance(message, Begin):
+            # From half of the limit on, so that the next transaction need not be cut by it: the
+            # target's would stay open until one ends where a batch does.
+            half_full = builder.size >= self._max_bytes // 2 or (
+                builder.changes >= self._max_rows // 2
+            )
+            return builder.has_work and (self.due_at_commit or half_full)
+        if isinstance(message, Begin):
             self._progress.pending = True
         elif isinstance(message, LogicalMessage) and message.content == RESYNC:
             self._asked()
