@@ -35,12 +35,12 @@ async def run_script(
         action.sql if isinstance(action, Copy) else action.expecting(action.text or b"")
         for action in actions
     )
-    copies = [action.lines for action in actions if isinstance(action, Copy)]
+    copies = [action for action in actions if isinstance(action, Copy)]
     async with connection.lock:
         await connection.wait(_run(connection.pgconn, script, copies))
 
 
-def _run(pgconn: PGconn, script: bytes, copies: list[Iterable[bytes]]) -> PQGen[None]:
+def _run(pgconn: PGconn, script: bytes, copies: list[Copy]) -> PQGen[None]:
     pgconn.send_query(script)
     yield from _flush(pgconn)
     todo = iter(copies)
@@ -51,11 +51,15 @@ def _run(pgconn: PGconn, script: bytes, copies: list[Iterable[bytes]]) -> PQGen[
                 raise error_from_result(result)
         if not results or results[-1].status != ExecStatus.COPY_IN:
             return
-        for block in _blocks(next(todo)):
-            yield from copy_to(pgconn, block)
-        while pgconn.put_copy_end() == 0:
-            yield Wait.W
-        yield from _flush(pgconn)
+        yield from _pour(pgconn, next(todo))
+
+
+def _pour(pgconn: PGconn, copy: Copy) -> PQGen[None]:
+    for block in _blocks(copy.lines):
+        yield from copy_to(pgconn, block)
+    while pgconn.put_copy_end() == 0:
+        yield Wait.W
+    yield from _flush(pgconn)
 
 
 def _flush(pgconn: PGconn) -> PQGen[None]:

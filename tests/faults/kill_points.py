@@ -81,8 +81,8 @@ STREAM = (
     Point("within a transaction", "before", "cdc.sync.receiver:Receiver.take_in_payload", nth=5),
     Point("before a batch", "before", "cdc.target.apply:Target.apply"),
     Point("after the first statement of a batch", "before", _EXECUTE, _writes, nth=2),
-    Point("after COPY into a stage", "after", "cdc.target.session:_copy", _stages),
-    Point("after COPY into a table", "after", "cdc.target.session:_copy", _fills),
+    Point("after COPY into a stage", "after", "cdc.target.script:_pour", _stages),
+    Point("after COPY into a table", "after", "cdc.target.script:_pour", _fills),
     BEFORE_COMMIT,
     AFTER_COMMIT,
     Point(

@@ -6,11 +6,12 @@ and says so just before. One that never comes there goes on as cdc does.
 
 import asyncio
 import importlib
+import inspect
 import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from functools import reduce
 from itertools import count
 from typing import cast
@@ -29,7 +30,9 @@ def arm(point: Point) -> None:
     module, _, path = point.call.partition(":")
     *owners, name = path.split(".")
     owner = reduce(getattr, owners, cast("object", importlib.import_module(module)))
-    setattr(owner, name, _deadly(getattr(owner, name), point))
+    original = getattr(owner, name)
+    deadly = _deadly_generator if inspect.isgeneratorfunction(original) else _deadly
+    setattr(owner, name, deadly(original, point))
 
 
 def _deadly(original: Callable[..., object], point: Point) -> Callable[..., object]:
@@ -59,6 +62,21 @@ def _deadly(original: Callable[..., object], point: Point) -> Callable[..., obje
         return result
 
     return call_async if asyncio.iscoroutinefunction(original) else call
+
+
+def _deadly_generator(original: Callable[..., object], point: Point) -> Callable[..., object]:
+    calls = count(1)
+
+    def call(*args: object, **named: object) -> Generator[object, object, object]:
+        due = point.which(*args, **named) and next(calls) == point.nth
+        if due and point.when == "before":
+            _die(point)
+        result = yield from cast("Generator[object, object, object]", original(*args, **named))
+        if due:
+            _die(point)
+        return result
+
+    return call
 
 
 def _die(point: Point) -> None:

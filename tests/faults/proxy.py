@@ -25,6 +25,7 @@ DELAY_S = 0.05
 COMMIT = b"commit\0"
 BEFORE_COMMIT = 6
 COPY = b"from stdin"
+COPY_DONE = b"c\0\0\0\4"
 
 T = TypeVar("T")
 
@@ -62,6 +63,8 @@ class Line:
     server: asyncio.StreamWriter | None = None
     stalled: bool = False
     copies: bool = False
+    commits_behind_copy: bool = False
+    """The COMMIT is in one string with the COPY whose rows are on their way."""
     awaited: bytes | None = None
     """The answer that is to be lost."""
 
@@ -186,8 +189,8 @@ class Proxy:
             of_copy = line.copies or self._fault is not Fault.LOSE_CHUNK
             if lost is not None and lost[0] in data and of_copy:
                 line.awaited = lost[1]
-            if self._fault is Fault.HOLD_COMMIT and COMMIT in data:
-                at = data.index(COMMIT) - BEFORE_COMMIT
+            at = _before_commit(line, data) if self._fault is Fault.HOLD_COMMIT else None
+            if at is not None:
                 await self._forward(line, data[:at], server)
                 line.stalled, data = True, data[at:]
                 self.held.set()
@@ -208,6 +211,8 @@ class Proxy:
                 self._fault = None
                 self.lost.set()
                 line.cut(reset=True)
+            else:
+                await self._forward(line, data, client)
 
     async def _forward(self, line: Line, data: bytes, to: asyncio.StreamWriter) -> None:
         if line.stalled:
@@ -222,6 +227,17 @@ class Proxy:
         else:
             to.write(data)
             await to.drain()
+
+
+def _before_commit(line: Line, data: bytes) -> int | None:
+    """Return where the request to commit begins, None if it does not: with COPYs, at their end."""
+    if COMMIT in data:
+        line.commits_behind_copy = COPY in data
+        return None if COPY in data else data.index(COMMIT) - BEFORE_COMMIT
+    if line.commits_behind_copy and data.endswith(COPY_DONE):
+        line.commits_behind_copy = False
+        return len(data) - len(COPY_DONE)
+    return None
 
 
 @contextmanager
