@@ -52,6 +52,7 @@ class Receiver:
         self._reply = reply
         self._asked = asked
         self._skipping = False
+        self._before = self._largest = 0.0
         self.due_at_commit = False
         """The applier is free: what there is goes to it with the next Commit."""
 
@@ -73,6 +74,7 @@ class Receiver:
     def take(self) -> Batch:
         """Return what there is for the target, and begin anew."""
         self.due_at_commit = False
+        self._before = self._largest = 0.0
         return self._builder.take()
 
     def take_in(self, frame: bytes) -> bool:
@@ -105,18 +107,26 @@ class Receiver:
         builder.add(message, size)
         if isinstance(message, Commit):
             self._progress.receive(message.end_lsn)
-            # From half of the limit on, so that the next transaction need not be cut by it: the
-            # target's would stay open until one ends where a batch does.
-            half_full = builder.size >= self._max_bytes // 2 or (
-                builder.changes >= self._max_rows // 2
-            )
-            return builder.has_work and (self.due_at_commit or half_full)
+            return self._is_due()
         if isinstance(message, Begin):
             self._progress.pending = True
         elif isinstance(message, LogicalMessage) and message.content == RESYNC:
             self._asked()
         full = builder.size >= self._max_bytes or builder.changes >= self._max_rows
         return full and builder.changes > 0
+
+    def _is_due(self) -> bool:
+        """Tell whether a batch ends with the transaction that ends here.
+
+        Also where the next one might not fit: cut by the limit, it would keep the target's open
+        until one ends where a batch does.
+        """
+        builder = self._builder
+        fullness = max(builder.changes / self._max_rows, builder.size / self._max_bytes)
+        self._largest = max(self._largest, fullness - self._before)
+        self._before = fullness
+        full = fullness + 2 * self._largest > 1
+        return builder.has_work and (self.due_at_commit or full)
 
     def _take_in_keepalive(self, keepalive: PrimaryKeepalive) -> None:
         if self.between_transactions:

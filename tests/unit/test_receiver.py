@@ -52,9 +52,9 @@ def handed_over(*sizes: int) -> list[tuple[int, bool]]:
 @pytest.mark.parametrize(
     ("sizes", "batches"),
     [
-        pytest.param([3, 3, 3, 3], [(6, True), (6, True)], id="from half of the limit on"),
+        pytest.param([3, 3, 3, 3], [(6, True), (6, True)], id="where the next might not fit"),
         pytest.param([1, 1, 1], [], id="less waits for more"),
-        pytest.param([4, 6], [(10, False)], id="the limit is the limit"),
+        pytest.param([4, 6], [(4, True), (6, True)], id="however large it is"),
         pytest.param([25, 1], [(10, False), (10, False), (5, True)], id="a large one in parts"),
     ],
 )
