@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from cdc.assure.verify import TableComparison
 from cdc.cli import app
-from cdc.cli import demo as demo_verb
+from cdc.demo import rehearsal
 from cdc.demo.display import Display
 from cdc.demo.pair import Pair
 from cdc.demo.process import Runner
@@ -181,7 +181,7 @@ def test_a_difference_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
         max_lag_seconds=0.0,
         seconds=1.0,
     )
-    monkeypatch.setattr(demo_verb, "rehearse", lambda *_: outcome)
+    monkeypatch.setattr(rehearsal, "rehearse", lambda *_: outcome)
     result = CliRunner().invoke(app, ["demo"])
     assert result.exit_code == 1
     assert "credit.a\t2\t2\tyes\n" in result.stdout
