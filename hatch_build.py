@@ -1,7 +1,7 @@
 """Compiles the hot path if CDC_COMPILE=1 asks for it: the same sources, by mypyc, as extensions.
 
-Without it, or without a compiler, the wheel is pure Python and does the same. An editable install
-is compiled in place: then a change of these sources needs another install.
+Without it the wheel is pure Python and does the same; with it, there has to be a C compiler. An
+editable install is compiled in place: then a change of these sources needs another install.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 A batch holds whole transactions in commit order and ends at a Commit, whose end LSN is the
 checkpoint once it is applied; or it is a piece of a transaction that is too large for one. No clock
-and no limits here: when a batch is taken is `sync.pipeline`'s.
+and no limits here: when a batch is taken is `sync.receiver`'s.
 """
 
 from dataclasses import dataclass, field

@@ -4,7 +4,7 @@ Whoever holds the slot is named. A walsender of this very process, left behind b
 was cut, is no rival: its application name ends with our `INSTANCE`, and it is ended. A rival is
 never touched; one that is gone without a word loses the slot after its `wal_sender_timeout`.
 
-Who stands by shares an advisory lock, so that the leader knows: see `sync.pipeline`.
+Who stands by shares an advisory lock, so that the leader knows: see `sync.standby`.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 Inside COPY BOTH the server sends XLogData ('w') and primary keepalives ('k'); we answer with
 standby status updates ('r'). Decoding is total: a frame, or ProtocolError. What is inside an
-XLogData is the output plugin's business (`pgoutput`); when to answer is `sync.pipeline`'s.
+XLogData is the output plugin's business (`pgoutput`); when to answer is `sync.feedback`'s.
 """
 
 import struct
