@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 from cdc.changes.relations import Key, Table, not_unique
 from cdc.errors import ChangeRefused, ProtocolError
-from cdc.wire.messages import UNCHANGED, Delete, Insert, Row, Update
+from cdc.wire.messages import UNCHANGED, Delete, Insert, Row, Update, is_whole
 
 
 @dataclass(slots=True)
@@ -106,7 +106,7 @@ def resolve(message: Update, table: Table) -> tuple[Key, Key, Row]:
         return key, key, new
     if len(old) != len(new):
         raise ProtocolError(f"{len(new)} old values for {table}", f"{len(old)} values", 0)
-    if UNCHANGED in new:
+    if not is_whole(new):
         # NULL is no value of TOAST: a partition sends less than its root's REPLICA IDENTITY FULL.
         full = message.old_is_full
         known = (v if full or n in table.key else UNCHANGED for n, v in enumerate(old))
@@ -144,7 +144,7 @@ class Fold:
 
     def insert(self, table: Table, message: Insert) -> None:
         """Add a row."""
-        if UNCHANGED in message.new:
+        if not is_whole(message.new):
             self._insert_in_part(table, message)
             return
         changes = self._changes(table, message)
@@ -189,8 +189,8 @@ class Fold:
         if old_key != key:
             self._change_key(changes, old_key, key, new)
         elif key in changes.inserts:
-            changes.inserts[key] = merge(new, changes.inserts[key]) if UNCHANGED in new else new
-        elif key in changes.updates and UNCHANGED in new:
+            changes.inserts[key] = new if is_whole(new) else merge(new, changes.inserts[key])
+        elif key in changes.updates and not is_whole(new):
             changes.updates[key] = merge(new, changes.updates[key])
         else:
             changes.deletes.pop(key, None)

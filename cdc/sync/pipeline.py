@@ -224,8 +224,7 @@ class Pipeline:
         if self._receiver.has_work:
             await self._hand_over()
         while not self._applier.free:
-            self._free.clear()
-            await self._free.wait()
+            await self._until_freed()
         if exact and bound is not None:
             # Else transactions that were skipped, since a chunk would show them, came again behind.
             await self._target.move(bound)
@@ -256,8 +255,16 @@ class Pipeline:
         # Stays so if we are stopped in between: then the batch is dropped, and is never confirmed.
         self._handing_over = True
         await self._bursts.wait()
-        await self._applier.put(self._receiver.take())
+        # Not before: what waits would wait in memory, and be received at the cost of who applies.
+        while self._receiver.has_work and not self._applier.free:
+            await self._until_freed()
+        if self._receiver.has_work:
+            self._applier.put_nowait(self._receiver.take())
         self._handing_over = False
+
+    async def _until_freed(self) -> None:
+        self._free.clear()
+        await self._free.wait()
 
     def _after_apply(self) -> None:
         if self._applier.free:

@@ -24,13 +24,13 @@ from cdc.changes.fold import (
     Truncation,
     WholeRowChange,
 )
-from cdc.changes.relations import QualifiedName, Table
+from cdc.changes.relations import Key, QualifiedName, Table
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import Catalog, CatalogTable
 from cdc.target.statements import Copy, Execute, Mask, TableStatements
 from cdc.target.truncation import truncate
 from cdc.wire.copytext import encode_line
-from cdc.wire.messages import UNCHANGED, Relation, Row
+from cdc.wire.messages import Relation, Row, is_whole
 
 Action: TypeAlias = Execute | Copy
 
@@ -168,7 +168,7 @@ class Planner:
         if row is None:
             assert old is not None
             return statements.delete_row(old)
-        if old is None or (old == change.new and UNCHANGED not in row):
+        if old is None or (old == change.new and is_whole(row)):
             return statements.upsert_row(row)
         return statements.update_row(old, row)
 
@@ -230,10 +230,8 @@ class _Writes:
 def _row_form(changes: TableChanges, statements: TableStatements) -> _Writes:
     upserts: list[Action] = [statements.upsert_row(row) for row in changes.inserts.values()]
     for key, row in changes.updates.items():
-        if UNCHANGED in row:
-            upserts.append(statements.update_row(key, row))
-        else:
-            upserts.append(statements.upsert_row(row))
+        whole = is_whole(row)
+        upserts.append(statements.upsert_row(row) if whole else statements.update_row(key, row))
     return _Writes([statements.delete_row(key) for key in changes.deletes], upserts)
 
 
@@ -244,23 +242,32 @@ def _set_form(changes: TableChanges, statements: TableStatements, plan: Plan) ->
         writes.upserts.append(Copy(statements.copy_rows, lines))
     if changes.deletes:
         op = next(plan.ops)
-        plan.stage(statements, map(partial(statements.stage_key, b"%d" % op), changes.deletes))
+        keys = _in_order(changes.deletes)
+        plan.stage(statements, map(partial(statements.stage_key, b"%d" % op), keys))
         writes.deletes.append(statements.delete_stage(op, len(changes.deletes)))
-    whole = [row for row in changes.updates.values() if UNCHANGED not in row]
+    updates = [changes.updates[key] for key in _in_order(changes.updates)]
+    whole = [row for row in updates if is_whole(row)]
     if whole:
         op = next(plan.ops)
         plan.stage(statements, map(partial(statements.stage_line, b"%d" % op), whole))
         writes.upserts.append(statements.upsert_stage(op))
-    for mask, rows in _patches(changes, statements).items():
+    patches: dict[Mask, list[Row]] = {}
+    if len(whole) < len(updates):
+        for row in updates:
+            if not is_whole(row):
+                patches.setdefault(statements.mask(row), []).append(row)
+    for mask, rows in patches.items():
         op = next(plan.ops)
         plan.stage(statements, map(partial(statements.stage_patch, b"%d" % op), rows))
         writes.upserts.append(statements.patch_stage(op, mask, len(rows)))
     return writes
 
 
-def _patches(changes: TableChanges, statements: TableStatements) -> dict[Mask, list[Row]]:
-    patches: dict[Mask, list[Row]] = {}
-    for row in changes.updates.values():
-        if UNCHANGED in row:
-            patches.setdefault(statements.mask(row), []).append(row)
-    return patches
+def _in_order(keys: Iterable[Key]) -> list[Key]:
+    """Return keys in about the order of an index on them: of their texts, the shorter ones first.
+
+    Rows that lie together are then written together. For numbers the order is the index's.
+    """
+    in_order = sorted(keys)  # type: ignore[type-var]  # no key holds a NULL
+    in_order.sort(key=len)  # type: ignore[arg-type]
+    return in_order

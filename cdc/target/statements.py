@@ -25,7 +25,7 @@ from cdc.postgres.equality import cast, equality
 from cdc.postgres.names import quoted
 from cdc.target.place import require_place
 from cdc.wire.copytext import encode_line
-from cdc.wire.messages import UNCHANGED, Row, Value
+from cdc.wire.messages import UNCHANGED, Row, Value, is_whole
 
 _OP = "cdc op"
 
@@ -204,7 +204,7 @@ class TableStatements:
         matches = self._matches_from(len(values) + 1)
         text = f"update {self._own} t set {sets} where {matches}{self._mark}"
         values += old
-        whole = None if UNCHANGED in row else self.upsert_row(row)
+        whole = self.upsert_row(row) if is_whole(row) else None
         before = self._make_way(old, new) if self.table.retains and new != old else None
         # Which part of the table a key is in, its text does not say: one that changes must be met.
         rows = self._expect(mask, 1) if new == old else 1

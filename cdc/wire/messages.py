@@ -24,6 +24,17 @@ UNCHANGED: Final = b"\0unchanged TOAST"
 UNKNOWN_TYPE: Final = 0
 
 
+def is_whole(row: Row) -> bool:
+    """Tell whether each value of a row is there: none is UNCHANGED.
+
+    By identity: `in` would compare the bytes of each value, at twice the cost of decoding it.
+    """
+    for value in row:  # noqa: SIM110  # compiled, a loop is a tenth of a generator
+        if value is UNCHANGED:
+            return False
+    return True
+
+
 @dataclass(slots=True, init=False)
 class Begin:
     """A transaction starts; all until its Commit belongs to it."""
