@@ -32,13 +32,10 @@ from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import connect_replication
 from cdc.postgres.watch import WatchedConnection
 from cdc.settings import SourceSettings
+from cdc.source.drain import drain
 from cdc.source.plugin import Options, refusal, stream_options
 from cdc.source.slot import SystemIdentity, busy, identify_system
 from cdc.wire.replication import encode_standby_status_update
-
-# Frames that one `receive` returns at most: some milliseconds of work before others get their turn.
-FRAMES = 2000
-FRAME_BYTES = 1 << 20
 
 # The walsender writes a packet a message. A reader that is woken by each costs itself 2 µs and the
 # walsender 3 µs more a message; so a stream that brought so many frames at once is let gather, for
@@ -166,30 +163,27 @@ class ReplicationStream:
         frames: list[bytes] = []
         received = 0
         dry = waited = False
-        while len(frames) < FRAMES and received < FRAME_BYTES:
+        while True:
+            before = received
             try:
-                size, data = pgconn.get_copy_data(1)
+                size, received = drain(pgconn, frames, received)
             except psycopg.OperationalError as ex:
                 raise self._end() from ex
             if self._lost is not None:
                 raise self._lost
             if size > 0:
-                frames.append(bytes(data))
-                received += size
-                dry = False
-            elif size < 0:
+                return frames
+            if size < 0:
                 raise self._end()
-            elif not dry:
+            if not dry or received > before:
                 # The walsender writes a packet a message: look once more before waiting.
-                pgconn.consume_input()
                 dry = True
             elif frames or waited:
-                break
+                return frames
             else:
                 yield Wait.R
                 waited = self._busy
-                pgconn.consume_input()
-        return frames
+            pgconn.consume_input()
 
     def _notice(self, diagnostic: Diagnostic) -> None:
         if diagnostic.severity_nonlocalized != "WARNING":

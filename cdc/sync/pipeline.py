@@ -178,11 +178,10 @@ class Pipeline:
     async def _receive(self) -> None:
         while not self._reached():
             frames = await self._stream.receive()
-            # Each is let go of once it is read: one may be a value of hundreds of megabytes.
             frames.reverse()
             while frames:
                 try:
-                    full = self._receiver.take_in(frames.pop())
+                    full = self._receiver.take_in(frames)
                 except ShapeUnknown as unknown:
                     full = await self._receive_again(unknown)
                 except StandStill as held:

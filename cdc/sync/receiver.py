@@ -77,11 +77,18 @@ class Receiver:
         self._before = self._largest = 0.0
         return self._builder.take()
 
-    def take_in(self, frame: bytes) -> bool:
-        """Take in a frame; return True if what there is has to be handed over now.
+    def take_in(self, frames: list[bytes]) -> bool:
+        """Take in frames from the end of a list, and let go of each: it may be a large one.
 
+        Returns True if what there is has to be handed over now, whether or not frames are left.
         Raises StandStill, and ShapeUnknown where the decoding has to learn something first.
         """
+        while frames:
+            if self._take_in(frames.pop()):
+                return True
+        return False
+
+    def _take_in(self, frame: bytes) -> bool:
         payload = payload_of(frame)
         if payload is not None:
             return self.take_in_payload(payload, len(frame))

@@ -8,11 +8,11 @@ is replayed in source order. `plan` itself asks for the replay (None) where an o
 unseen: of a table that keeps deleted rows, two keys that differ in text may be one row.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, count, islice
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from cdc.changes.batch import Batch
 from cdc.changes.change import Change, each_change
@@ -34,6 +34,8 @@ from cdc.wire.messages import Relation, Row, is_whole
 
 Action: TypeAlias = Execute | Copy
 
+_Staged = TypeVar("_Staged", Row, Key)
+
 CHECK = Execute(b"set constraints all immediate")
 DEFER = Execute(b"set constraints all deferred")
 
@@ -54,13 +56,22 @@ class Plan:
     ops: Iterator[int] = field(default_factory=count)
     """Ops not used yet: a table's stage serves all segments of the plan."""
 
-    def stage(self, statements: TableStatements, lines: Iterable[bytes]) -> None:
-        """Add rows to a table's stage."""
+    def stage(
+        self,
+        statements: TableStatements,
+        line: Callable[[bytes, _Staged], bytes],
+        rows: Iterable[_Staged],
+    ) -> int:
+        """Add rows to a table's stage as `line` makes them; return their op."""
+        op = next(self.ops)
+        lines = map(partial(line, b"%d\t" % op), rows)
         for n, (known, copy) in enumerate(self.stages):
             if known is statements:
                 self.stages[n] = known, Copy(copy.sql, chain(copy.lines, lines))
-                return
-        self.stages.append((statements, Copy(statements.copy_stage, lines)))
+                break
+        else:
+            self.stages.append((statements, Copy(statements.copy_stage, lines)))
+        return op
 
 
 @dataclass(slots=True, frozen=True)
@@ -241,24 +252,21 @@ def _set_form(changes: TableChanges, statements: TableStatements, plan: Plan) ->
         lines = map(encode_line, map(statements.project, changes.inserts.values()))
         writes.upserts.append(Copy(statements.copy_rows, lines))
     if changes.deletes:
-        op = next(plan.ops)
-        keys = _in_order(changes.deletes)
-        plan.stage(statements, map(partial(statements.stage_key, b"%d" % op), keys))
+        op = plan.stage(statements, statements.stage_key, _in_order(changes.deletes))
         writes.deletes.append(statements.delete_stage(op, len(changes.deletes)))
-    updates = [changes.updates[key] for key in _in_order(changes.updates)]
-    whole = [row for row in updates if is_whole(row)]
-    if whole:
-        op = next(plan.ops)
-        plan.stage(statements, map(partial(statements.stage_line, b"%d" % op), whole))
-        writes.upserts.append(statements.upsert_stage(op))
+    whole: list[Row] = []
     patches: dict[Mask, list[Row]] = {}
-    if len(whole) < len(updates):
-        for row in updates:
-            if not is_whole(row):
-                patches.setdefault(statements.mask(row), []).append(row)
+    for key in _in_order(changes.updates):
+        row = changes.updates[key]
+        if is_whole(row):
+            whole.append(row)
+        else:
+            patches.setdefault(statements.mask(row), []).append(row)
+    if whole:
+        op = plan.stage(statements, statements.stage_line, whole)
+        writes.upserts.append(statements.upsert_stage(op))
     for mask, rows in patches.items():
-        op = next(plan.ops)
-        plan.stage(statements, map(partial(statements.stage_patch, b"%d" % op), rows))
+        op = plan.stage(statements, statements.stage_patch, rows)
         writes.upserts.append(statements.patch_stage(op, mask, len(rows)))
     return writes
 

@@ -262,21 +262,21 @@ class TableStatements:
         columns = self._columns(self._written)
         return f"copy {self._stage} ({quoted(_OP)}, {columns}) from stdin".encode()
 
-    def stage_line(self, op: bytes, row: Row) -> bytes:
-        """Return the line of a row in the stage."""
-        return encode_line((op, *self.project(row)))
+    def stage_line(self, start: bytes, row: Row) -> bytes:
+        """Return the line of a row in the stage, which starts with its op."""
+        return start + encode_line(self.project(row))
 
-    def stage_patch(self, op: bytes, row: Row) -> bytes:
+    def stage_patch(self, start: bytes, row: Row) -> bytes:
         """Return the line of a row of which some values stay as they are."""
         values = self.project(row)
-        return encode_line((op, *(None if value is UNCHANGED else value for value in values)))
+        return start + encode_line(tuple([None if v is UNCHANGED else v for v in values]))
 
-    def stage_key(self, op: bytes, key: Key) -> bytes:
+    def stage_key(self, start: bytes, key: Key) -> bytes:
         """Return the line of a row of which only the key matters."""
         values: list[bytes | None] = [None] * len(self.table.columns)
         for position, value in zip(self.table.key, self.table.key_values(key), strict=True):
             values[position] = value
-        return encode_line((op, *self.project(tuple(values))))
+        return start + encode_line(self.project(tuple(values)))
 
     def upsert_stage(self, op: int) -> Execute:
         """Write the staged rows of an op, whether or not they are there."""

@@ -42,8 +42,9 @@ def handed_over(*sizes: int) -> list[tuple[int, bool]]:
             frames.append(frame(Insert(1, (b"%d" % number,))))
         frames.append(frame(Commit(Lsn(n * 10), Lsn(n * 10 + 5), 0)))
     batches = []
-    for each in frames:
-        if receiver.take_in(each):
+    frames.reverse()
+    while frames:
+        if receiver.take_in(frames):
             batch = receiver.take()
             batches.append((batch.changes, batch.final))
     return batches

@@ -131,10 +131,10 @@ def test_rows_are_copied_with_named_columns() -> None:
 
 def test_lines_of_the_stage() -> None:
     """The op, then what is written; NULL where a patch or a delete has no value to give."""
-    assert LINES.stage_line(b"3", WHOLE) == b"3\t1\tx\t2\tbody\n"
-    assert LINES.stage_patch(b"4", PATCH) == b"4\t1\t\\N\t2\tbody\n"
-    assert LINES.stage_key(b"5", (b"1", b"2")) == b"5\t1\t\\N\t2\t\\N\n"
-    assert TAGS.stage_key(b"5", b"1") == b"5\t1\n"
+    assert LINES.stage_line(b"3\t", WHOLE) == b"3\t1\tx\t2\tbody\n"
+    assert LINES.stage_patch(b"4\t", PATCH) == b"4\t1\t\\N\t2\tbody\n"
+    assert LINES.stage_key(b"5\t", (b"1", b"2")) == b"5\t1\t\\N\t2\t\\N\n"
+    assert TAGS.stage_key(b"5\t", b"1") == b"5\t1\n"
 
 
 def test_staged_rows_are_written_over_what_is_there() -> None:
