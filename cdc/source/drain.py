@@ -2,8 +2,8 @@
 
 from psycopg.pq.abc import PGconn
 
-# Frames and bytes that are taken at once: some milliseconds of work before others get their turn.
-FRAMES = 2000
+# Frames and bytes that are taken at once: a millisecond or two of work before others get their turn.
+FRAMES = 500
 FRAME_BYTES = 1 << 20
 
 
