@@ -1,10 +1,12 @@
 """Takes the frames that have arrived out of libpq: a loop without a wait, which can be compiled."""
 
+from typing import Final
+
 from psycopg.pq.abc import PGconn
 
 # Frames and bytes that are taken at once: a millisecond or two of work before others get their turn.
-FRAMES = 500
-FRAME_BYTES = 1 << 20
+FRAMES: Final = 500
+FRAME_BYTES: Final = 1 << 20
 
 
 def drain(pgconn: PGconn, frames: list[bytes], received: int) -> tuple[int, int]:

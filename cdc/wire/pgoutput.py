@@ -10,6 +10,7 @@ value; a tuple of 11 columns takes 2 µs in CPython.
 
 import struct
 from collections.abc import Callable
+from typing import Final
 
 from cdc.errors import ProtocolError
 from cdc.lsn import Lsn
@@ -40,9 +41,13 @@ _COLUMN = struct.Struct("!Ii")
 _TRUNCATE = struct.Struct("!IB")
 _MESSAGE = struct.Struct("!BQ")
 
-_NEW, _KEY, _OLD = b"N"[0], b"K"[0], b"O"[0]
-_NULL, _TOAST, _TEXT = b"n"[0], b"u"[0], b"t"[0]
-_TUPLES_OF_UPDATE = b"KO"
+# As numbers: compiled, each is a constant; as `b"t"[0]` it would be looked up for each value.
+_NEW: Final = 0x4E
+_KEY: Final = 0x4B
+_OLD: Final = 0x4F
+_NULL: Final = 0x6E
+_TOAST: Final = 0x75
+_TEXT: Final = 0x74
 
 
 def decode(payload: bytes) -> Message:
@@ -117,7 +122,7 @@ def _decode_update(payload: bytes) -> tuple[Message, int]:
     kind = payload[5]
     old = None
     offset = 5
-    if kind in _TUPLES_OF_UPDATE:
+    if kind in (_KEY, _OLD):
         old, offset = _decode_tuple(payload, 6)
     new, end = _decode_tuple(payload, _expect(payload, offset, _NEW))
     return Update(relation_id, old, kind == _OLD, new), end
@@ -126,7 +131,7 @@ def _decode_update(payload: bytes) -> tuple[Message, int]:
 def _decode_delete(payload: bytes) -> tuple[Message, int]:
     relation_id = int.from_bytes(payload[1:5], "big")
     kind = payload[5]
-    if kind not in _TUPLES_OF_UPDATE:
+    if kind not in (_KEY, _OLD):
         raise ProtocolError("a tuple 'K' or 'O'", repr(chr(kind)), 5)
     old, end = _decode_tuple(payload, 6)
     return Delete(relation_id, old, kind == _OLD), end

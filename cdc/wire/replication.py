@@ -7,6 +7,7 @@ XLogData is the output plugin's business (`pgoutput`); when to answer is `sync.f
 
 import struct
 from dataclasses import dataclass
+from typing import Final
 
 from cdc.errors import ProtocolError
 from cdc.lsn import Lsn
@@ -16,7 +17,7 @@ _KEEPALIVE = struct.Struct("!QqB")
 _KEEPALIVE_FRAME = struct.Struct("!cQqB")
 _STATUS = struct.Struct("!cQQQqB")
 
-XLOG_DATA_HEADER = 1 + _XLOG_DATA.size
+XLOG_DATA_HEADER: Final = 1 + 24  # its kind, and an _XLOG_DATA
 
 
 @dataclass(slots=True)
