@@ -4,7 +4,7 @@ from typing import Final
 
 from psycopg.pq.abc import PGconn
 
-# Frames and bytes that are taken at once: a millisecond or two of work before others get their turn.
+# What is taken at once at most: a millisecond or two of work before others get their turn.
 FRAMES: Final = 500
 FRAME_BYTES: Final = 1 << 20
 

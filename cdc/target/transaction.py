@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from cdc.changes.batch import Batch, TransactionEnd
 from cdc.lsn import Lsn
 from cdc.target.checkpoint import Checkpoint, advance
-from cdc.target.plan import DEFER, Action
+from cdc.target.plan import CHECK, DEFER, Action
 from cdc.target.statements import Execute
 
 _BEGIN = Execute(b"begin")
@@ -25,6 +25,10 @@ class Transaction:
     is_open: bool = False
     transactions: int = 0
     changes: int = 0
+    checks_parts: bool = True
+    """Constraints that wait for the commit are checked after each part: at the end alone it would
+    take as long as half of the writing, and the server would remember each row until then. False
+    once a part did not meet them: a later one may mend that."""
 
     def begin(self, *, part: bool, deferrable: bool) -> list[Action]:
         """Return how it begins, or goes on, with constraints deferred where there can be any."""
@@ -36,6 +40,13 @@ class Transaction:
         if self.is_open or part:
             actions.append(_SAVEPOINT)
         return actions
+
+    def check(self, *, part: bool, deferrable: bool) -> list[Action]:
+        """Return how what was written is checked before the end."""
+        if part:
+            return [CHECK, DEFER] if deferrable and self.checks_parts else []
+        # A constraint that spoke at the COMMIT would take the parts before with it.
+        return [CHECK] if self.is_open else []
 
     def end(
         self, checkpoint: Checkpoint, end: TransactionEnd, transactions: int, changes: int
@@ -78,3 +89,4 @@ class Transaction:
         """Hold nothing: it was committed, or is gone with its session."""
         self.is_open = False
         self.transactions = self.changes = 0
+        self.checks_parts = True

@@ -28,7 +28,7 @@ from cdc.errors import ChangeRefused
 from cdc.lsn import Lsn, format_lsn
 from cdc.target import fingerprint, quarantine
 from cdc.target.checkpoint import Checkpoint, fenced
-from cdc.target.plan import CHECK, Action, Plan
+from cdc.target.plan import Action, Plan
 from cdc.target.refusal import Refusal, described, refusal
 from cdc.target.replay import ReadRow, Replay, Unsettled
 from cdc.target.session import Session
@@ -107,8 +107,7 @@ class Writer:
                 await self._replay(batch)
                 return True
             rest, waiting = parts
-        plan = await self._plan(rest)
-        replayed = plan is None or not await self._try(plan, rest, waiting)
+        replayed = not await self._write_set(rest, waiting)
         if replayed:
             # Unique values that swapped owners, say: in source order each change stands alone.
             plan = self._plan_in_order(rest)
@@ -117,6 +116,18 @@ class Writer:
                 return True
         self._session.held = held
         return replayed
+
+    async def _write_set(self, batch: Batch, waiting: list[Waiting]) -> bool:
+        """Write net changes; return False where these cannot be written, or are refused."""
+        while True:
+            plan = await self._plan(batch)
+            if plan is None:
+                return False
+            if await self._try(plan, batch, waiting):
+                return True
+            if batch.final or not self._transaction.checks_parts:
+                return False
+            self._transaction.checks_parts = False
 
     async def _plan(self, batch: Batch) -> Plan | None:
         """Return how to write a batch as a set; None where it has to be replayed."""
@@ -163,9 +174,9 @@ class Writer:
             actions.append(copy)
         actions += plan.actions
         actions += self._session.require_unchanged(tables_of(batch.steps))
-        if batch.final and self._transaction.is_open:
-            # A constraint that spoke at the COMMIT would take the parts before with it.
-            actions.append(CHECK)
+        actions += self._transaction.check(
+            part=not batch.final, deferrable=self._session.planner.deferrable
+        )
         if batch.final:
             actions += self._end(batch.transactions[-1], len(batch.transactions), batch.changes)
         await self._session.run(actions)

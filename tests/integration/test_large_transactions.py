@@ -80,6 +80,23 @@ def test_unique_values_that_swap_owners_inside_it(pair: Pair) -> None:
     same_rows(pair)
 
 
+def test_a_reference_to_a_row_of_a_later_part(pair: Pair) -> None:
+    """What the source checks at the commit may be broken between the parts of a transaction."""
+    migrate(
+        pair,
+        f"{TABLE} alter table credit.entry add parent int references credit.entry (unit) deferrable"
+        " initially deferred",
+    )
+    ok(pair, "init")
+    with psycopg.connect(pair.source_dsn) as source:
+        source.execute(
+            "insert into credit.entry select n, n, 'a', case when n % 500 = 7 then 6000 - n end"
+            " from generate_series(1, 6000) n"
+        )
+    drain(pair)
+    assert same_rows(pair) == {"entry": 6000}
+
+
 def test_values_larger_than_a_block(pair: Pair) -> None:
     """Values of megabytes, plain or full of what COPY escapes, between rows that are small."""
     prepare(pair)
