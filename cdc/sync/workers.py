@@ -20,7 +20,7 @@ from cdc.sync.chunk import Count, Sessions, copy_chunk
 from cdc.sync.layout import Layout
 from cdc.sync.tasks import first_error
 from cdc.target.checkpoint import Checkpoint
-from cdc.target.connection import connect_target
+from cdc.target.connection import connect_for_rows
 from cdc.target.copies import Chunk, CopyRow
 from cdc.target.sole import join_copiers
 
@@ -87,7 +87,7 @@ class Workers:
                 await connect(settings.source.require_dsn(), application_name="cdc copy")
             )
             target = await self._stack.enter_async_context(
-                await connect_target(settings.target.require_dsn(), application_name="cdc copy")
+                await connect_for_rows(settings.target.require_dsn(), application_name="cdc copy")
             )
             await join_copiers(target, settings.source.slot)
             self._pairs[number] = Sessions(source, target)

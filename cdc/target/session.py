@@ -19,7 +19,7 @@ from cdc.errors import Unavailable
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.session import Connection
-from cdc.target.connection import connect_target
+from cdc.target.connection import connect_for_rows
 from cdc.target.fingerprint import Fingerprints, load_fingerprints
 from cdc.target.plan import Action, Planner
 from cdc.target.quarantine import load_held
@@ -104,7 +104,7 @@ class Session:
 
 async def connect_for_writing(dsn: str) -> Connection:
     """Connect. Raises psycopg.OperationalError."""
-    connection = await connect_target(dsn)
+    connection = await connect_for_rows(dsn)
     connection.adapters.register_dumper(bytes, _TextDumper)
     return connection
 
