@@ -74,7 +74,7 @@ class ApplySettings(_Section):
     """How changes are gathered and written."""
 
     max_rows: int = Field(
-        50_000, ge=1, description="changes in a batch at most, whole transactions"
+        100_000, ge=1, description="changes in a batch at most, whole transactions"
     )
     max_bytes: int = Field(
         16 << 20, ge=1 << 16, description="bytes received for a batch at most; bounds the memory"

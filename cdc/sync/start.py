@@ -5,23 +5,27 @@ a second daemon is told who holds the slot and fences nobody. Where the checkpoi
 target is not asked at all: a stream that was cut off while Neon sleeps is no reason to wake it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import TypeAlias
 
 import psycopg
 
 from cdc.backoff import Verdict, described, judge
 from cdc.errors import CdcError, CheckFailed, PositionLost, TargetAway, Unavailable
+from cdc.lsn import Lsn
 from cdc.postgres.session import Connection
 from cdc.progress import Progress
-from cdc.settings import Settings
+from cdc.settings import Settings, SourceSettings
 from cdc.source.slot import busy, load_slot
 from cdc.source.stream import ReplicationStream
 from cdc.sync.position import Held, IdleFile, check_identity, check_position
 from cdc.target.apply import Target
 from cdc.target.checkpoint import Checkpoint, SlotIdentity, load_checkpoint
-from cdc.target.connection import connect_target
 from cdc.target.ledger import record_gap
+
+_CheckCheckpoint: TypeAlias = Callable[[Checkpoint], Awaitable[None]]
 
 
 async def start_stream(
@@ -38,27 +42,25 @@ async def start_stream(
     `held` is what the spool stands for, if there is one; what it holds is on the target already.
     """
     identity = identify(stream, settings)
+    check = partial(_check, source, identity, idle_file, held)
     checkpoint = target.known_checkpoint
     if checkpoint is not None:
         try:
-            await _check(source, checkpoint, identity, idle_file, held)
+            await check(checkpoint)
         except PositionLost:
             # What is remembered may be older than what the target holds: ask before giving up.
             checkpoint = None
-    known = checkpoint is not None
     if checkpoint is None:
-        with asking_target():
-            checkpoint = await _load_and_check(source, identity, idle_file, settings, held)
-    assert checkpoint.lsn is not None
-    await stream.start(settings.source, checkpoint.lsn)
-    if known:
-        claimed = checkpoint
+        try:
+            lsn = await _start_and_claim(stream, source, target, settings.source, check)
+        except BaseException:
+            await target.close()
+            raise
     else:
-        with asking_target():
-            claimed = await target.open()
-    if claimed.lsn != checkpoint.lsn:
-        raise Unavailable("the checkpoint moved while the stream was started")
-    return Progress(checkpoint.lsn, checkpoint.lsn, checkpoint.lsn)
+        assert checkpoint.lsn is not None
+        lsn = checkpoint.lsn
+        await stream.start(settings.source, lsn)
+    return Progress(lsn, lsn, lsn)
 
 
 def identify(stream: ReplicationStream, settings: Settings) -> SlotIdentity:
@@ -69,35 +71,48 @@ def identify(stream: ReplicationStream, settings: Settings) -> SlotIdentity:
     )
 
 
-async def _load_and_check(
+async def _start_and_claim(
+    stream: ReplicationStream,
     source: Connection,
-    identity: SlotIdentity,
-    idle_file: IdleFile,
-    settings: Settings,
-    held: Held | None,
-) -> Checkpoint:
-    """Ask the target for its checkpoint; a position that is lost goes into the ledger."""
-    async with await connect_target(settings.target.require_dsn()) as target:
-        checkpoint = await load_checkpoint(target, identity.slot)
-        if checkpoint is None or checkpoint.lsn is None:
-            problem = f"the target has no checkpoint for slot {identity.slot}"
-            raise CheckFailed(problem, hint="run `cdc init`")
-        try:
-            await _check(source, checkpoint, identity, idle_file, held)
-        except PositionLost as ex:
-            slot = await load_slot(source, identity.slot)
-            until = slot.confirmed if slot else None
-            await record_gap(target, identity.slot, ex.message, after=checkpoint.lsn, until=until)
-            raise
-    return checkpoint
+    target: Target,
+    settings: SourceSettings,
+    check: _CheckCheckpoint,
+) -> Lsn:
+    """Begin to stream after the checkpoint that the target tells, claim it, and return its LSN."""
+    with asking_target():
+        lsn = await _load_and_check(source, await target.connect(), settings.slot, check)
+    await stream.start(settings, lsn)
+    with asking_target():
+        claimed = await target.open()
+    if claimed.lsn != lsn:
+        raise Unavailable("the checkpoint moved while the stream was started")
+    return lsn
+
+
+async def _load_and_check(
+    source: Connection, target: Connection, slot_name: str, check: _CheckCheckpoint
+) -> Lsn:
+    """Return where the target stands; a position that is lost goes into the ledger."""
+    checkpoint = await load_checkpoint(target, slot_name)
+    if checkpoint is None or checkpoint.lsn is None:
+        problem = f"the target has no checkpoint for slot {slot_name}"
+        raise CheckFailed(problem, hint="run `cdc init`")
+    try:
+        await check(checkpoint)
+    except PositionLost as ex:
+        slot = await load_slot(source, slot_name)
+        until = slot.confirmed if slot else None
+        await record_gap(target, slot_name, ex.message, after=checkpoint.lsn, until=until)
+        raise
+    return checkpoint.lsn
 
 
 async def _check(
     source: Connection,
-    checkpoint: Checkpoint,
     identity: SlotIdentity,
     idle_file: IdleFile,
     held: Held | None,
+    checkpoint: Checkpoint,
 ) -> None:
     """Find out whether the slot is free and leaves no gap after the checkpoint."""
     check_identity(checkpoint, identity)

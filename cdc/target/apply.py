@@ -18,6 +18,7 @@ from cdc.changes.batch import Batch
 from cdc.changes.change import tables_of
 from cdc.changes.relations import QualifiedName
 from cdc.lsn import Lsn
+from cdc.postgres.session import Connection
 from cdc.target.checkpoint import Checkpoint, claim, require_claim
 from cdc.target.connection import connect_target
 from cdc.target.replay import ReadRow
@@ -46,6 +47,7 @@ class Target:
         self._schemas = schemas
         self._slot = slot
         self._session: Session | None = None
+        self._unclaimed: Session | None = None
         self._writer: Writer | None = None
         self._primary_keys: Mapping[QualifiedName, tuple[str, ...]] = {}
         self._checkpoint: Checkpoint | None = None
@@ -87,6 +89,15 @@ class Target:
         assert self._checkpoint is not None, "open first"
         return self._checkpoint
 
+    async def connect(self) -> Connection:
+        """Connect and read the catalog, so that `open` has nothing to do but to claim.
+
+        Whoever asks may use the connection until then. Raises psycopg.OperationalError.
+        """
+        if self._unclaimed is None:
+            self._unclaimed = await Session.open(self._dsn, self._slot, self._schemas)
+        return self._unclaimed.connection
+
     async def open(self) -> Checkpoint:
         """Connect where there is no session, and return the checkpoint that the target holds.
 
@@ -95,7 +106,9 @@ class Target:
         """
         if self._session is not None:
             return self.checkpoint
-        session = await Session.open(self._dsn, self._slot, self._schemas)
+        session, self._unclaimed = self._unclaimed, None
+        if session is None:
+            session = await Session.open(self._dsn, self._slot, self._schemas)
         try:
             epoch = None if self._checkpoint is None else self._checkpoint.epoch
             if epoch is not None:
@@ -123,9 +136,11 @@ class Target:
 
     async def close(self) -> None:
         """End the session; what was not committed is gone, on the target as here."""
-        session, self._session, self._writer = self._session, None, None
-        if session is not None:
-            await session.connection.close()
+        sessions = self._session, self._unclaimed
+        self._session = self._unclaimed = self._writer = None
+        for session in sessions:
+            if session is not None:
+                await session.connection.close()
 
     async def abandon(self) -> None:
         """Cut off the session in the middle of a statement, whether the server answers or not."""
