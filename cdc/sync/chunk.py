@@ -16,6 +16,7 @@ import psycopg
 
 from cdc.backoff import Verdict, judge
 from cdc.changes.copies import Range
+from cdc.postgres.copyout import copy_out
 from cdc.postgres.names import quoted
 from cdc.postgres.session import Connection
 from cdc.source.chunks import is_as_shown, own, select_chunk
@@ -26,9 +27,6 @@ from cdc.target.merge import merge
 from cdc.target.refusal import refused_copy
 
 log = logging.getLogger(__name__)
-
-# Rows go on in blocks of about this many bytes: a write per row would cost more than the row.
-_BLOCK = 1 << 18
 
 Count: TypeAlias = Callable[[int, int], None]
 """Hears of rows and bytes as they go."""
@@ -119,29 +117,23 @@ async def _fill(
 ) -> tuple[int, int]:
     if not table.columns:
         return await _copy_rows_of_nothing(sessions, table, name), 0
-    copy_out = select_chunk(table.source, table.published, table.columns, table.cut, chunk.part)
+    statement = select_chunk(table.source, table.published, table.columns, table.cut, chunk.part)
     copy_in = f"copy {name} ({', '.join(map(quoted, table.columns))}) from stdin"
-    return await _copy(sessions, copy_out, copy_in, count)
+    return await _copy(sessions, statement, copy_in, count)
 
 
-async def _copy(sessions: Sessions, copy_out: str, copy_in: str, count: Count) -> tuple[int, int]:
-    rows = size = block_size = 0
-    block: list[bytes] = []
+async def _copy(sessions: Sessions, statement: str, copy_in: str, count: Count) -> tuple[int, int]:
+    rows = size = 0
     async with (
-        sessions.source.cursor().copy(copy_out.encode()) as reading,
         sessions.target.cursor().copy(copy_in.encode()) as writing,
+        copy_out(sessions.source, statement.encode()) as reading,
     ):
-        async for row in reading:  # the server sends a message a row
-            block.append(bytes(row))
-            block_size += len(row)
-            if block_size >= _BLOCK:
-                await writing.write(b"".join(block))
-                count(len(block), block_size)
-                rows, size = rows + len(block), size + block_size
-                block, block_size = [], 0
-        await writing.write(b"".join(block))
-    count(len(block), block_size)
-    return rows + len(block), size + block_size
+        async for lines in reading:
+            block = b"".join(lines)
+            await writing.write(block)
+            count(len(lines), len(block))
+            rows, size = rows + len(lines), size + len(block)
+    return rows, size
 
 
 async def _copy_rows_of_nothing(sessions: Sessions, table: TableLayout, name: str) -> int:
