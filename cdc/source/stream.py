@@ -29,10 +29,10 @@ from psycopg.waiting import Wait, wait_async
 
 from cdc.errors import CheckFailed, NeedsOperator, PositionLost, Unavailable
 from cdc.lsn import Lsn, format_lsn
+from cdc.postgres.drain import drain
 from cdc.postgres.session import connect_replication
 from cdc.postgres.watch import WatchedConnection
 from cdc.settings import SourceSettings
-from cdc.postgres.drain import drain
 from cdc.source.plugin import Options, refusal, stream_options
 from cdc.source.slot import SystemIdentity, busy, identify_system
 from cdc.wire.replication import encode_standby_status_update
