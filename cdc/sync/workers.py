@@ -28,6 +28,28 @@ from cdc.target.sole import join_copiers
 ROUND_S = 5.0
 
 
+class _Left:
+    """The chunks that are left."""
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        self._tables: dict[QualifiedName, deque[Chunk]] = {}
+        for chunk in chunks:
+            self._tables.setdefault(chunk.table, deque()).append(chunk)
+        self._untouched = deque(self._tables)
+
+    def take(self, table: QualifiedName | None) -> Chunk | None:
+        """Take a chunk of `table` to who was at that one, else of a table that nobody is at.
+
+        Several at one table are in one another's way, in its indexes: so that comes last.
+        """
+        chunks = None if table is None else self._tables[table]
+        if not chunks and self._untouched:
+            chunks = self._tables[self._untouched.popleft()]
+        if not chunks:
+            chunks = max(self._tables.values(), key=len)
+        return chunks.popleft() if chunks else None
+
+
 class Workers:
     """Pairs of sessions; each is opened when there is a chunk for it, and stays until the end."""
 
@@ -53,7 +75,7 @@ class Workers:
         count: Count,
     ) -> None:
         """Copy chunks until none is left or ROUND_S is over."""
-        left = deque(chunks)
+        left = _Left(chunks)
         until = monotonic() + ROUND_S
 
         async def work(number: int) -> None:
@@ -64,18 +86,19 @@ class Workers:
                 await source.execute(
                     sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot))
                 )
-                while left and monotonic() < until:
-                    chunk = left.popleft()
+                chunk = left.take(None)
+                while chunk is not None:
                     table, row = layout.tables[chunk.table], rows[chunk.table]
                     await copy_chunk(
                         sessions, chunk, table, row, checkpoint=checkpoint, count=count
                     )
+                    chunk = left.take(chunk.table) if monotonic() < until else None
 
         try:
             async with asyncio.TaskGroup() as tasks:
                 # Where foreign keys hold, a row comes after the one that it refers to.
                 most = 1 if layout.enforced else self._settings.snapshot.workers
-                for number in range(min(most, len(left))):
+                for number in range(min(most, len(chunks))):
                     tasks.create_task(work(number))
         except BaseExceptionGroup as group:
             raise first_error(group) from None
