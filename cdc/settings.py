@@ -96,7 +96,7 @@ class ApplySettings(_Section):
 class SnapshotSettings(_Section):
     """Copies of tables."""
 
-    workers: int = Field(4, ge=1, le=32, description="chunks copied at once")
+    workers: int = Field(2, ge=1, le=32, description="chunks copied at once")
     chunk_bytes: int = Field(
         32 << 20,
         ge=1 << 13,
