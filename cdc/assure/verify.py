@@ -15,15 +15,15 @@ and to the end of both, are that.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from psycopg import AsyncCopy, sql
+from psycopg import sql
 
 from cdc.errors import CheckFailed
 from cdc.postgres.catalog import Catalog, CatalogTable
 from cdc.postgres.catalog_reader import load_catalog
+from cdc.postgres.copyout import copy_out
 from cdc.postgres.session import Connection
 from cdc.wire.copytext import decode_line
 
@@ -69,8 +69,12 @@ async def compare(
     for table in tables.tables.values():
         comparison = comparisons[str(table)] = TableComparison()
         selection = _select(table)
-        async with _rows(source, selection) as ours, _rows(target, selection) as theirs:
-            await _merge(ours, theirs, selection, comparison, partial(report, str(table)))
+        async with (
+            copy_out(source, selection.statement) as ours,
+            copy_out(target, selection.statement) as theirs,
+        ):
+            reported = partial(report, str(table))
+            await _merge(_Lines(ours), _Lines(theirs), selection, comparison, reported)
         report(str(table), comparison)
     return comparisons
 
@@ -94,7 +98,7 @@ def _require_tables(source: Catalog, target: Catalog) -> None:
 class _Selection:
     """The statement that reads a table in order, and where in its rows that order is found."""
 
-    statement: sql.Composed
+    statement: bytes
     key: tuple[int, ...]
     """Positions of the key's columns."""
 
@@ -121,25 +125,32 @@ def _select(table: CatalogTable) -> _Selection:
         sql.Identifier(table.schema, table.name),
         sql.SQL(", ").join(order),
     )
-    return _Selection(statement, tuple(key))
+    return _Selection(statement.as_bytes(), tuple(key))
 
 
-@asynccontextmanager
-async def _rows(connection: Connection, selection: _Selection) -> AsyncIterator[AsyncCopy]:
-    async with connection.cursor() as cursor, cursor.copy(selection.statement) as copy:
-        yield copy
+class _Lines:
+    """The rows of one side, one after the other."""
+
+    def __init__(self, arriving: AsyncIterator[list[bytes]]) -> None:
+        self._arriving = arriving
+        self._here: list[bytes] = []
+
+    async def next(self) -> bytes:
+        """Return the next row; at the end an empty one, as no row is."""
+        if not self._here:
+            self._here = (await anext(self._arriving, []))[::-1]
+        return self._here.pop() if self._here else b""
 
 
 async def _merge(
-    source: AsyncCopy,
-    target: AsyncCopy,
+    source: _Lines,
+    target: _Lines,
     selection: _Selection,
     counts: TableComparison,
     report: Callable[[TableComparison], None],
 ) -> None:
     """Walk through both, always on with the one whose key comes first."""
-    # The server sends a message a row, and an empty one at the end.
-    ours, theirs = bytes(await source.read()), bytes(await target.read())
+    ours, theirs = await source.next(), await target.next()
     steps = 0
     while ours or theirs:
         if ours == theirs:  # nearly always: so the key need not be looked for
@@ -154,10 +165,10 @@ async def _merge(
         counts.extra += first > 0
         if first <= 0:
             counts.source_rows += 1
-            ours = bytes(await source.read())
+            ours = await source.next()
         if first >= 0:
             counts.target_rows += 1
-            theirs = bytes(await target.read())
+            theirs = await target.next()
         steps += 1
         if steps % _REPORT_STEPS == 0:
             report(counts)
