@@ -42,7 +42,7 @@ async def run_script(
 
 def _run(pgconn: PGconn, script: bytes, copies: list[Copy]) -> PQGen[None]:
     pgconn.send_query(script)
-    yield from _flush(pgconn)
+    yield from flush(pgconn)
     todo = iter(copies)
     while True:
         results = yield from fetch_many(pgconn)
@@ -59,10 +59,11 @@ def _pour(pgconn: PGconn, copy: Copy) -> PQGen[None]:
         yield from copy_to(pgconn, block)
     while pgconn.put_copy_end() == 0:
         yield Wait.W
-    yield from _flush(pgconn)
+    yield from flush(pgconn)
 
 
-def _flush(pgconn: PGconn) -> PQGen[None]:
+def flush(pgconn: PGconn) -> PQGen[None]:
+    """Send what libpq holds."""
     while pgconn.flush():
         # A server that refuses what it gets says so, and reads on: its words must not fill the way.
         ready = yield Wait.RW

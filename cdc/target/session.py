@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 
 import psycopg
-from psycopg import AsyncRawCursor
 from psycopg.adapt import Buffer, Dumper
 
 from cdc.changes.held import Held
@@ -21,6 +20,7 @@ from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.session import Connection
 from cdc.target.connection import connect_for_rows
 from cdc.target.fingerprint import Fingerprints, load_fingerprints
+from cdc.target.pipelined import run_pipeline
 from cdc.target.plan import Action, Planner
 from cdc.target.quarantine import load_held
 from cdc.target.script import fits_script, run_script
@@ -106,19 +106,19 @@ async def connect_for_writing(dsn: str) -> Connection:
     """Connect. Raises psycopg.OperationalError."""
     connection = await connect_for_rows(dsn)
     connection.adapters.register_dumper(bytes, _TextDumper)
+    # Who prepares is `pipelined`: psycopg, if it did too, would deallocate all at a ROLLBACK.
+    connection.prepare_threshold = None
     return connection
 
 
 async def run(connection: Connection, actions: list[Action]) -> None:
     """Run actions in order; raise the psycopg.Error of the first that fails."""
-    cursor = AsyncRawCursor(connection)
     for is_script, together in _parts(actions):
         if is_script:
             await run_script(connection, together)
-            continue
-        async with connection.pipeline():
-            for action in together:
-                await _execute(cursor, action)
+        else:
+            # Without a COPY, or it were a script.
+            await run_pipeline(connection, (a for a in together if isinstance(a, Execute)))
 
 
 def _parts(actions: list[Action]) -> list[tuple[bool, list[Action]]]:
@@ -132,11 +132,3 @@ def _parts(actions: list[Action]) -> list[tuple[bool, list[Action]]]:
         else:
             parts.append((is_script, together))
     return parts
-
-
-async def _execute(cursor: AsyncRawCursor[tuple[object, ...]], action: Action) -> None:
-    assert isinstance(action, Execute)
-    if action.before is not None:
-        await _execute(cursor, action.before)
-    text = action.expecting(action.sql)
-    await cursor.execute(text, action.parameters, prepare=bool(action.parameters))
