@@ -24,8 +24,9 @@ from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.session import Connection
 from cdc.settings import Settings
 from cdc.source.row import row_reader
+from cdc.target.action import CHECK, DEFER
 from cdc.target.ledger import record
-from cdc.target.plan import CHECK, DEFER, Planner
+from cdc.target.plan import Planner
 from cdc.target.quarantine import Entry, load_entries
 from cdc.target.refusal import refusal
 from cdc.target.replay import Replay

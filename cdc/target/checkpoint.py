@@ -15,7 +15,7 @@ from cdc.lsn import Lsn, format_lsn, parse_lsn
 from cdc.postgres.names import literal
 from cdc.postgres.session import INSTANCE, Connection
 from cdc.sqlfiles import read_sql
-from cdc.target.statements import Execute
+from cdc.target.action import Execute
 
 
 @dataclass(slots=True, frozen=True)

@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 
 from cdc.postgres.ordering import QualifiedName
 from cdc.postgres.session import Connection
-from cdc.target.statements import Execute
+from cdc.target.action import Execute
 
 STALE = "CD004"
 """SQLSTATE of cdc.require_unchanged: a table is not what it was."""

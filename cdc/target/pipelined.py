@@ -19,8 +19,8 @@ from psycopg.generators import fetch_many
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
+from cdc.target.action import Execute
 from cdc.target.script import flush
-from cdc.target.statements import Execute
 from cdc.wire.messages import Row
 
 # Each keeps its plan in the server's memory: what comes later is planned each time.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, count, islice
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from cdc.changes.batch import Batch
 from cdc.changes.change import Change, each_change
@@ -27,17 +27,13 @@ from cdc.changes.fold import (
 from cdc.changes.relations import Key, QualifiedName, Table
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import Catalog, CatalogTable
-from cdc.target.statements import Copy, Execute, Mask, TableStatements
+from cdc.target.action import CHECK, DEFER, Action, Copy, Execute
+from cdc.target.statements import Mask, TableStatements
 from cdc.target.truncation import truncate
 from cdc.wire.copytext import encode_line
 from cdc.wire.messages import Relation, Row, is_whole
 
-Action: TypeAlias = Execute | Copy
-
 _Staged = TypeVar("_Staged", Row, Key)
-
-CHECK = Execute(b"set constraints all immediate")
-DEFER = Execute(b"set constraints all deferred")
 
 # Stages and prepared statements outlive the planner that made them, as long as their session.
 _NUMBERS = count()

@@ -26,8 +26,8 @@ from cdc.changes.policy import Policy
 from cdc.changes.relations import Table, identify, key_getter
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection
+from cdc.target.action import Execute
 from cdc.target.refusal import Refusal
-from cdc.target.statements import Execute
 from cdc.wire.messages import UNCHANGED, Column, Relation, Row, Value
 
 STALE = "CD003"

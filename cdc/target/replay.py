@@ -26,13 +26,13 @@ from cdc.changes.relations import QualifiedName, Table, not_unique
 from cdc.errors import ChangeRefused
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection
+from cdc.target.action import CHECK, DEFER, Action, Execute
 from cdc.target.copies import request_anew
 from cdc.target.ledger import record
-from cdc.target.plan import CHECK, DEFER, Action, Planner
+from cdc.target.plan import Planner
 from cdc.target.quarantine import add, release, wait, wait_with_truncate
 from cdc.target.refusal import Refusal, described, reason, refusal
 from cdc.target.session import run
-from cdc.target.statements import Execute
 from cdc.wire.messages import Row
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 from psycopg.waiting import Wait
 
-from cdc.target.statements import Copy, Execute
+from cdc.target.action import Copy, Execute
 
 # COPY data goes to the socket in pieces of this many bytes; larger ones gain nothing.
 _COPY_BLOCK = 1 << 18

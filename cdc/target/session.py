@@ -18,13 +18,13 @@ from cdc.errors import Unavailable
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.session import Connection
+from cdc.target.action import Action, Copy, Execute
 from cdc.target.connection import connect_for_rows
 from cdc.target.fingerprint import Fingerprints, load_fingerprints
 from cdc.target.pipelined import run_pipeline
-from cdc.target.plan import Action, Planner
+from cdc.target.plan import Planner
 from cdc.target.quarantine import load_held
 from cdc.target.script import fits_script, run_script
-from cdc.target.statements import Copy, Execute
 from cdc.target.tables import prepare_tables
 
 

@@ -13,8 +13,7 @@ The stage has a column more, the op that a row belongs to. Columns that the targ
 never written. Identity columns are like any other: `target.tables` has made them BY DEFAULT.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cached_property
 from itertools import count
 from operator import itemgetter
@@ -23,6 +22,7 @@ from cdc.changes.relations import Key, Table
 from cdc.postgres.catalog import CatalogTable
 from cdc.postgres.equality import cast, equality
 from cdc.postgres.names import quoted
+from cdc.target.action import Execute
 from cdc.target.place import require_place
 from cdc.wire.copytext import encode_line
 from cdc.wire.messages import UNCHANGED, Row, Value, is_whole
@@ -34,47 +34,6 @@ _MAX_COLUMNS = 1600
 
 Mask = tuple[int, ...]
 """Positions of the columns that a patch sets."""
-
-
-@dataclass(slots=True, frozen=True)
-class Execute:
-    """A statement with its values; `rows` is how many it has to meet (None: any number)."""
-
-    sql: bytes
-    parameters: Row = ()
-    rows: int | None = None
-    otherwise: "Execute | None" = None
-    """What to run where it meets no row; None: that is an error."""
-    before: "Execute | None" = None
-    """What has to be run first."""
-    at_most: bool = False
-    """`rows` is how many it may meet: fewer will do, none too."""
-    inlined: bytes | None = None
-    """The same with its values in the text, where it has values and that is worth while."""
-
-    @property
-    def text(self) -> bytes | None:
-        """The statement without parameters, None where it needs them."""
-        return self.inlined if self.parameters else self.sql
-
-    def expecting(self, text: bytes) -> bytes:
-        """Return its text, such that it fails unless it meets as many rows as it has to."""
-        if self.rows is None:
-            return text
-        met = b"greatest(count(*), %d)" % self.rows if self.at_most else b"count(*)"
-        return b"with w as (%b returning 1) select cdc.expect(%b, %d) from w" % (
-            text,
-            met,
-            self.rows,
-        )
-
-
-@dataclass(slots=True, frozen=True)
-class Copy:
-    """Lines for a COPY … FROM STDIN; made as they are sent, so that the target works meanwhile."""
-
-    sql: bytes
-    lines: Iterable[bytes]
 
 
 class TableStatements:

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 
 from cdc.changes.batch import Batch, TransactionEnd
 from cdc.lsn import Lsn
+from cdc.target.action import CHECK, DEFER, Action, Execute
 from cdc.target.checkpoint import Checkpoint, advance
-from cdc.target.plan import CHECK, DEFER, Action
-from cdc.target.statements import Execute
 
 _BEGIN = Execute(b"begin")
 _SAVEPOINT = Execute(b"savepoint part")

@@ -9,7 +9,7 @@ PostgreSQL allows at any time.
 
 from cdc.postgres.catalog import CatalogTable
 from cdc.postgres.names import literal, quoted
-from cdc.target.statements import Execute
+from cdc.target.action import Execute
 
 # A block, since it has to be one statement.
 _SETTLED = """\

@@ -27,12 +27,12 @@ from cdc.changes.relations import QualifiedName
 from cdc.errors import ChangeRefused
 from cdc.lsn import Lsn, format_lsn
 from cdc.target import fingerprint, quarantine
+from cdc.target.action import Action, Execute
 from cdc.target.checkpoint import Checkpoint, fenced
-from cdc.target.plan import Action, Plan
+from cdc.target.plan import Plan
 from cdc.target.refusal import Refusal, described, refusal
 from cdc.target.replay import ReadRow, Replay, Unsettled
 from cdc.target.session import Session
-from cdc.target.statements import Execute
 from cdc.target.transaction import Transaction
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cdc.lsn import Lsn
-from cdc.target.plan import Action
-from cdc.target.statements import Copy, Execute
+from cdc.target.action import Action, Copy, Execute
 from cdc.target.transaction import Transaction
 
 

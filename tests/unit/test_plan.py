@@ -11,8 +11,8 @@ from cdc.changes.fold import Step
 from cdc.changes.relations import RelationCache
 from cdc.errors import ChangeRefused
 from cdc.lsn import Lsn
-from cdc.target.plan import SET_FORM_ROWS, Action, Plan, Planner
-from cdc.target.statements import Copy
+from cdc.target.action import Action, Copy
+from cdc.target.plan import SET_FORM_ROWS, Plan, Planner
 from cdc.wire.messages import UNCHANGED, Begin, Delete, Insert, Message, Truncate, Update
 from tests.unit.shapes import catalog_of, catalog_table, relation
 

@@ -7,8 +7,9 @@ import pytest
 from cdc.changes.relations import identify
 from cdc.errors import ChangeRefused
 from cdc.postgres.catalog import CatalogTable
+from cdc.target.action import Execute
 from cdc.target.plan import Planner
-from cdc.target.statements import Execute, TableStatements
+from cdc.target.statements import TableStatements
 from cdc.target.truncation import truncate
 from cdc.wire.messages import UNCHANGED
 from tests.unit.shapes import catalog_of, catalog_table, column, relation, table

@@ -1,6 +1,6 @@
 """The statement that empties tables."""
 
-from cdc.target.statements import Execute
+from cdc.target.action import Execute
 from cdc.target.truncation import truncate
 from tests.unit.shapes import catalog_table
 
