@@ -1,6 +1,7 @@
 """`python -m tests.bench WHAT ...`: measure, then print tables.
 
-`table FILE.json ...` prints those of former runs, `plot FILE.json ... DIR` draws them.
+`table FILE.json ...` prints those of former runs, `summary FILE.json ...` what the README says of
+them, and `plot FILE.json ... DIR` draws them.
 """
 
 import argparse
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cdc.demo.display import Display
-from tests.bench import contest, growth, large, latency, report, snapshot, value, wan
+from tests.bench import contest, growth, large, latency, report, snapshot, summary, value, wan
 from tests.bench.arena import started
 from tests.bench.bench import Bench
 from tests.bench.figures import Document, figures
@@ -34,6 +35,8 @@ def main() -> None:
         plot.main(sys.argv[2:])
     elif sys.argv[1:2] == ["table"]:
         report.main(sys.argv[2:])
+    elif sys.argv[1:2] == ["summary"]:
+        summary.main(sys.argv[2:])
     else:
         _measure()
 

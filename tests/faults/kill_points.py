@@ -4,13 +4,14 @@ A point names a function of cdc as the module that calls it knows it, so that no
 there for the tests. `killed_at` puts a SIGKILL before or after the call.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from cdc.lsn import Lsn
-from cdc.target.action import Action, Copy, Execute
+from cdc.target.action import Copy
 from cdc.target.transaction import Transaction
+from cdc.wire.messages import Row
 
 
 def _any(*_args: object, **_named: object) -> bool:
@@ -32,23 +33,24 @@ class Point:
     """The process after it is killed there as well."""
     lingers_s: float = 0.0
     """Before the call, other tasks go on for so long: what they confirm too early would be lost."""
+    one_by_one: bool = False
+    """Statements leave by themselves, not as one packet: so that there is something between."""
 
 
-def _commits(_cursor: object, action: Action) -> bool:
-    return isinstance(action, Execute) and action.sql == b"commit"
+def _commits(_pgconn: object, statements: Sequence[tuple[bytes, Row]], _names: object) -> bool:
+    return any(text == b"commit" for text, _ in statements)
 
 
-def _writes(_cursor: object, action: Action) -> bool:
-    changes = (b"insert", b"update", b"delete")
-    return isinstance(action, Execute) and action.sql.startswith(changes)
+def _writes(_pgconn: object, statements: Sequence[tuple[bytes, Row]], _names: object) -> bool:
+    return any(text.startswith((b"insert", b"update", b"delete")) for text, _ in statements)
 
 
-def _stages(_cursor: object, action: Action) -> bool:
-    return isinstance(action, Copy) and b"cdc stage" in action.sql
+def _stages(_pgconn: object, copy: Copy) -> bool:
+    return b"cdc stage" in copy.sql
 
 
-def _fills(_cursor: object, action: Action) -> bool:
-    return isinstance(action, Copy) and b"cdc stage" not in action.sql
+def _fills(_pgconn: object, copy: Copy) -> bool:
+    return b"cdc stage" not in copy.sql
 
 
 def _goes_on(transaction: Transaction, *_args: object) -> bool:
@@ -59,13 +61,15 @@ def _is_idle(_stream: object, *, flushed: Lsn, applied: Lsn, **_named: object) -
     return flushed > applied
 
 
-_EXECUTE = "cdc.target.session:_execute"
+_PIPELINE = "cdc.target.pipelined:_run"
 _SEND_STATUS = "cdc.source.stream:ReplicationStream.send_status"
 
 # Longer than feedback waits between two confirmations.
 _LINGERS_S = 0.3
 
-BEFORE_COMMIT = Point("before the target's COMMIT", "before", _EXECUTE, _commits, twice=True)
+BEFORE_COMMIT = Point(
+    "before the target's COMMIT", "before", _PIPELINE, _commits, twice=True, one_by_one=True
+)
 AFTER_COMMIT = Point(
     "after the target's COMMIT",
     "before",
@@ -79,7 +83,15 @@ STREAM = (
     Point("after frames were received", "after", "cdc.source.stream:ReplicationStream.receive"),
     Point("within a transaction", "before", "cdc.sync.receiver:Receiver.take_in_payload", nth=5),
     Point("before a batch", "before", "cdc.target.apply:Target.apply"),
-    Point("after the first statement of a batch", "before", _EXECUTE, _writes, nth=2),
+    Point(
+        "after the first statement of a batch",
+        "before",
+        _PIPELINE,
+        _writes,
+        nth=2,
+        one_by_one=True,
+    ),
+    Point("after a batch has left", "after", "cdc.target.pipelined:flush"),
     Point("after COPY into a stage", "after", "cdc.target.script:_pour", _stages),
     Point("after COPY into a table", "after", "cdc.target.script:_pour", _fills),
     BEFORE_COMMIT,
@@ -87,10 +99,11 @@ STREAM = (
     Point(
         "before the target's next COMMIT",
         "before",
-        _EXECUTE,
+        _PIPELINE,
         _commits,
         nth=2,
         lingers_s=_LINGERS_S,
+        one_by_one=True,
     ),
     BEFORE_CONFIRMATION,
     AFTER_CONFIRMATION,

@@ -17,6 +17,7 @@ from itertools import count
 from typing import cast
 
 from cdc.cli import main
+from cdc.target import pipelined
 from tests.faults.kill_points import POINTS, Point
 
 
@@ -33,6 +34,8 @@ def arm(point: Point) -> None:
     original = getattr(owner, name)
     deadly = _deadly_generator if inspect.isgeneratorfunction(original) else _deadly
     setattr(owner, name, deadly(original, point))
+    if point.one_by_one:
+        pipelined._TOGETHER = 1  # noqa: SLF001  # what a slow network may do
 
 
 def _deadly(original: Callable[..., object], point: Point) -> Callable[..., object]:

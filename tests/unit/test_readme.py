@@ -1,6 +1,8 @@
-"""The README's table of settings is the settings."""
+"""The README's tables are what they are made of: the settings, and a run of the bench."""
 
 from cdc.settings import Settings, TableSettings
+from tests.bench.figures import Document
+from tests.bench.summary import summary
 from tests.servers import CHECKOUT
 
 
@@ -9,6 +11,12 @@ def test_settings_table_is_the_model() -> None:
     readme = (CHECKOUT / "README.md").read_text()
     for line in settings_table():
         assert line in readme, f"the README lacks: {line}"
+
+
+def test_figures_are_those_of_the_kept_run() -> None:
+    """What the README says of speed is the summary of the run whose figures are kept."""
+    kept = Document.read(sorted((CHECKOUT / "docs" / "bench").glob("*.json")))
+    assert summary(kept) in (CHECKOUT / "README.md").read_text()
 
 
 def settings_table() -> list[str]:
