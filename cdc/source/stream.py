@@ -39,10 +39,10 @@ from cdc.wire.replication import encode_standby_status_update
 
 # The walsender writes a packet a message. A reader that is woken by each costs itself 2 µs and the
 # walsender 3 µs more a message; so a stream that brought so many frames at once is let gather, for
-# a millisecond at most.
-_BUSY_FRAMES = 32
-_BUSY_BYTES = 16 << 10
-_BUSY_WAIT_S = 0.001
+# four milliseconds at most: a tenth more than with one (`hot`, of the benches).
+_BUSY_FRAMES = 100
+_BUSY_BYTES = 128 << 10
+_BUSY_WAIT_S = 0.004
 
 # A wait looks around by itself so often: a server that was cut off is noticed at once anyway.
 WAIT_S = 1.0
