@@ -185,9 +185,11 @@ begin
 end $$;
 
 -- What a table is defined by, so far as it changes what is written to it: the versions of its rows
--- in the catalog.
-create or replace function cdc.fingerprint(p_table oid) returns text language sql stable as $$
-  select md5(coalesce(string_agg(f, '/'), '')) from (
+-- in the catalog. In plpgsql, which keeps its plan: before 18 a function in SQL is planned each time.
+create or replace function cdc.fingerprint(p_table oid) returns text
+language plpgsql stable as $$
+begin
+  return (select md5(coalesce(string_agg(f, '/'), '')) from (
     select string_agg(a.xmin::text, ',' order by a.attnum) as f
       from pg_catalog.pg_attribute a where a.attrelid = p_table and a.attnum > 0
     union all
@@ -198,8 +200,8 @@ create or replace function cdc.fingerprint(p_table oid) returns text language sq
       from pg_catalog.pg_rewrite r where r.ev_class = p_table
     union all
     select string_agg(i.xmin::text, ',' order by i.inhrelid)
-      from pg_catalog.pg_inherits i where i.inhparent = p_table) each
-$$;
+      from pg_catalog.pg_inherits i where i.inhparent = p_table) each);
+end $$;
 
 -- Whoever altered a table between our reading of it and our first write to it is found out here.
 create or replace function cdc.require_unchanged(p_tables oid[], p_fingerprints text[])
