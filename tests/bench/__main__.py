@@ -46,7 +46,8 @@ def _measure() -> None:
     options = _options()
     whats = list(_COMPARED) if "all" in options.what else options.what
     majors: dict[Role, int] = {"source": options.source, "target": options.target}
-    given = {name: str(option) for name, option in vars(options).items()}
+    # But for where it is written to: that is nobody's business.
+    given = {n: str(option) for n, option in vars(options).items() if n != "json"}
     document = Document(this_machine(majors), given)
     with Display() as display:
         compared = [what for what in whats if what in _COMPARED]
