@@ -59,34 +59,58 @@ def _run(
     pgconn: PGconn, statements: Sequence[tuple[bytes, Row]], prepared: _Prepared
 ) -> PQGen[None]:
     pgconn.enter_pipeline_mode()
+    sent = _send(pgconn, statements, prepared)
+    pgconn.pipeline_sync()
+    yield from flush(pgconn)
+    failed = yield from _receive(pgconn, sent, prepared)
+    pgconn.exit_pipeline_mode()
+    if failed is not None:
+        raise error_from_result(failed)
+
+
+def _send(
+    pgconn: PGconn, statements: Sequence[tuple[bytes, Row]], prepared: _Prepared
+) -> list[tuple[bytes, bytes] | None]:
+    """Return for each answer that will come the text and the name that it says to be prepared."""
     preparing: _Prepared = {}
-    answers: list[bytes | None] = []  # the text that an answer says to be prepared
+    sent: list[tuple[bytes, bytes] | None] = []
     for text, values in statements:
         name = prepared.get(text) or preparing.get(text)
         if name is None and values and len(prepared) + len(preparing) < _MOST_PREPARED:
             name = preparing[text] = b"cdc %d" % next(_NUMBERS)
             pgconn.send_prepare(name, text)
-            answers.append(text)
+            sent.append((text, name))
         if name is None:
             pgconn.send_query_params(text, values)
         else:
             pgconn.send_query_prepared(name, values)
-        answers.append(None)
-    pgconn.pipeline_sync()
-    yield from flush(pgconn)
+        sent.append(None)
+    return sent
+
+
+def _receive(
+    pgconn: PGconn, sent: Sequence[tuple[bytes, bytes] | None], prepared: _Prepared
+) -> PQGen[PGresult | None]:
+    """Return the first answer that is an error."""
     failed: PGresult | None = None
     try:
-        for text_prepared in answers:
-            (result,) = yield from fetch_many(pgconn)
+        for preparation in sent:
+            result = yield from _answer(pgconn)
             if result.status == ExecStatus.FATAL_ERROR:
                 failed = failed or result
-            elif text_prepared is not None and failed is None:
-                prepared[text_prepared] = preparing[text_prepared]
-        yield from fetch_many(pgconn)  # that of the sync
+            elif preparation is not None and failed is None:
+                prepared.update([preparation])
+        yield from _answer(pgconn)  # to the sync
     except psycopg.OperationalError as ex:
         if failed is None:
             raise
         raise error_from_result(failed) from ex
-    pgconn.exit_pipeline_mode()
-    if failed is not None:
-        raise error_from_result(failed)
+    return failed
+
+
+def _answer(pgconn: PGconn) -> PQGen[PGresult]:
+    """Return the next answer; without one, nothing was done that we know of."""
+    results: list[PGresult] = yield from fetch_many(pgconn)
+    if len(results) != 1:
+        raise psycopg.OperationalError("the server does not answer any more")
+    return results[0]

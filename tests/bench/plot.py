@@ -129,7 +129,7 @@ def _latency(axes: Axes, latencies: Sequence[Latency]) -> None:
             label = f"{contestant} {percentile}"
             axes.plot(rates, line, style, marker="o", color=_COLORS[contestant], label=label)
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set_ylim(bottom=0)
     rates = sorted({one.rate for one in latencies})
     axes.set_xticks(rates, [f"{rate:,}" for rate in rates])
     axes.minorticks_off()
@@ -140,27 +140,29 @@ def _latency(axes: Axes, latencies: Sequence[Latency]) -> None:
 
 def _copies(axes: Axes, copies: Sequence[Copy]) -> None:
     """Draw what a row of an initial copy costs."""
-    groups: dict[tuple[str, str], tuple[list[float], str]] = {}
-    for runs in by_case(copies):
-        costs = [run.seconds / run.rows * 1e6 for run in runs]
-        label = f"{statistics.median(costs):.1f}"
-        groups[runs[0].case.replace(", ", "\n"), runs[0].contestant] = (costs, label)
-    _bars(axes, groups)
-    axes.set_yscale("log")
-    axes.set_ylabel("µs/row")
-    axes.set_title("initial copies, their start included", fontsize=9)
+    runs = [(r[0].case, r[0].contestant, [o.seconds / o.rows for o in r]) for r in by_case(copies)]
+    _costs(axes, runs, "initial copies, their start included")
 
 
 def _growth(axes: Axes, drains: Sequence[Drain]) -> None:
     """Draw what a row of a backlog costs."""
+    runs = [
+        (r[0].workload, r[0].contestant, [o.seconds / o.changes for o in r])
+        for r in grouped(drains)
+    ]
+    _costs(axes, runs, "backlogs of growing size, drained")
+
+
+def _costs(axes: Axes, runs: Sequence[tuple[str, str, list[float]]], title: str) -> None:
+    """Draw for a case and a contestant what each of its runs took for a row, in seconds."""
     groups: dict[tuple[str, str], tuple[list[float], str]] = {}
-    for runs in grouped(drains):
-        costs = [run.seconds / run.changes * 1e6 for run in runs]
+    for case, contestant, seconds in runs:
+        costs = [one * 1e6 for one in seconds]
         label = f"{statistics.median(costs):.1f}"
-        groups[runs[0].workload.replace(", ", "\n"), runs[0].contestant] = (costs, label)
+        groups[case.replace(", ", "\n"), contestant] = (costs, label)
     _bars(axes, groups)
     axes.set_ylabel("µs/row")
-    axes.set_title("backlogs of growing size, drained", fontsize=9)
+    axes.set_title(title, fontsize=9)
 
 
 def _short(rate: float) -> str:
