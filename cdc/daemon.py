@@ -309,6 +309,9 @@ async def _collect_garbage() -> None:
     """
     gc.freeze()  # what is imported by now stays
     gc.disable()
-    while True:
-        await asyncio.sleep(_COLLECT_INTERVAL_S)
-        gc.collect()
+    try:
+        while True:
+            await asyncio.sleep(_COLLECT_INTERVAL_S)
+            gc.collect()
+    finally:
+        gc.enable()

@@ -49,7 +49,12 @@ class _Reading:
         """Yield what has arrived, until the end."""
         while not self.ended:
             lines: list[bytes] = []
-            self.ended = await self._connection.wait(_read(self._connection.pgconn, lines))
+            try:
+                self.ended = await self._connection.wait(_read(self._connection.pgconn, lines))
+            except psycopg.Error:
+                # Over as well: a cancellation might meet what the session does next.
+                self.ended = True
+                raise
             if lines:
                 yield lines
 

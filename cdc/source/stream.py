@@ -1,4 +1,4 @@
-"""The replication stream of one slot: the only file that touches psycopg's `pgconn`.
+"""The replication stream of one slot, by way of psycopg's `pgconn`.
 
 psycopg has no API for streaming replication; its libpq wrapper is enough. Traps, each of them seen:
 

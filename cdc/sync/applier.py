@@ -54,9 +54,9 @@ class Applier:
         """Nothing is being applied and nothing waits."""
         return not self._applying and self._batches.empty()
 
-    async def put(self, batch: Batch | None) -> None:
-        """Hand over a batch, None as the last; waits while another one waits."""
-        await self._batches.put(batch)
+    async def end(self) -> None:
+        """Let `run` return after what it has."""
+        await self._batches.put(None)
 
     def put_nowait(self, batch: Batch) -> None:
         """Hand over a batch to an applier that is free."""
@@ -67,7 +67,7 @@ class Applier:
         await self._target.abandon()
 
     async def run(self) -> None:
-        """Apply what comes, until the end is handed over."""
+        """Apply what comes, until the end."""
         while (batch := await self._next()) is not None:
             self._applying = True
             await self._apply(batch)

@@ -168,7 +168,7 @@ class Pipeline:
         """Let the applier finish what it has; told to stop, not for longer than STOP_S."""
         try:
             async with asyncio.timeout(STOP_S if self._stopping.is_set() else None):
-                await self._applier.put(None)
+                await self._applier.end()
                 await asyncio.shield(apply)
         except TimeoutError:
             log.warning("giving up the batch in hand: it will be sent again")

@@ -19,7 +19,7 @@ from psycopg.generators import fetch_many
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
-from cdc.target.action import Execute
+from cdc.target.action import Action, Execute
 from cdc.target.script import flush
 from cdc.wire.messages import Row
 
@@ -37,7 +37,7 @@ _NUMBERS = count()
 
 
 async def run_pipeline(
-    connection: AsyncConnection[tuple[object, ...]], actions: Iterable[Execute]
+    connection: AsyncConnection[tuple[object, ...]], actions: Iterable[Action]
 ) -> None:
     """Run actions in order; raise the psycopg.Error of the first that fails."""
     prepared = _PREPARED.setdefault(connection, {})
@@ -48,8 +48,9 @@ async def run_pipeline(
             await connection.wait(_run(connection.pgconn, together, prepared))
 
 
-def _statements(actions: Iterable[Execute]) -> Iterator[tuple[bytes, Row]]:
+def _statements(actions: Iterable[Action]) -> Iterator[tuple[bytes, Row]]:
     for action in actions:
+        assert isinstance(action, Execute), "a COPY is a part of a script"
         if action.before is not None:
             yield from _statements([action.before])
         yield action.expecting(action.sql), action.parameters
@@ -99,7 +100,8 @@ def _receive(
             if result.status == ExecStatus.FATAL_ERROR:
                 failed = failed or result
             elif preparation is not None and failed is None:
-                prepared.update([preparation])
+                text, name = preparation
+                prepared[text] = name
         yield from _answer(pgconn)  # to the sync
     except psycopg.OperationalError as ex:
         if failed is None:

@@ -18,7 +18,7 @@ from cdc.errors import Unavailable
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.session import Connection
-from cdc.target.action import Action, Copy, Execute
+from cdc.target.action import Action, Copy
 from cdc.target.connection import connect_for_rows
 from cdc.target.fingerprint import Fingerprints, load_fingerprints
 from cdc.target.pipelined import run_pipeline
@@ -117,8 +117,7 @@ async def run(connection: Connection, actions: list[Action]) -> None:
         if is_script:
             await run_script(connection, together)
         else:
-            # Without a COPY, or it were a script.
-            await run_pipeline(connection, (a for a in together if isinstance(a, Execute)))
+            await run_pipeline(connection, together)
 
 
 def _parts(actions: list[Action]) -> list[tuple[bool, list[Action]]]:

@@ -127,6 +127,7 @@ class Writer:
                 return True
             if batch.final or not self._transaction.checks_parts:
                 return False
+            # Perhaps what it leaves open, a later part mends: then that is no reason to replay.
             self._transaction.checks_parts = False
 
     async def _plan(self, batch: Batch) -> Plan | None:

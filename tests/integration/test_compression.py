@@ -28,11 +28,7 @@ FOUND = (
 def test_rows_that_are_copied_and_streamed(pair: Pair) -> None:
     """Both are compressed by lz4, but for a column that has a method of its own."""
     migrate(pair, TABLE)
-    run_sql(pair.source_dsn, ROWS.format(1, 1))
-    ok(pair, "init")
-    run_sql(pair.source_dsn, ROWS.format(2, 2))
-    drain(pair)
-    assert same_rows(pair) == {"letter": 2}
+    copy_one_and_stream_one(pair)
     assert fetch(pair.target_dsn, FOUND) == ["lz4 pglz"] * 2
 
 
@@ -45,11 +41,7 @@ def test_a_method_that_was_chosen(pair: Pair) -> None:
         "do $$ begin execute format('alter database %I set default_toast_compression = pglz',"
         " current_database()); end $$",
     )
-    run_sql(pair.source_dsn, ROWS.format(1, 1))
-    ok(pair, "init")
-    run_sql(pair.source_dsn, ROWS.format(2, 2))
-    drain(pair)
-    assert same_rows(pair) == {"letter": 2}
+    copy_one_and_stream_one(pair)
     assert fetch(pair.target_dsn, FOUND) == ["pglz pglz"] * 2
 
 
@@ -63,3 +55,12 @@ def test_a_server_that_knows_no_other(pair: Pair) -> None:
     methods = "select 'lz4' = any(enumvals) from pg_settings where name like 'default_toast_c%'"
     (knows,) = fetch(pair.target_dsn, methods)
     assert fetch(pair.target_dsn, FOUND) == ["lz4 pglz" if knows else "pglz pglz"]
+
+
+def copy_one_and_stream_one(pair: Pair) -> None:
+    """Let a row come by the initial copy and another by the stream."""
+    run_sql(pair.source_dsn, ROWS.format(1, 1))
+    ok(pair, "init")
+    run_sql(pair.source_dsn, ROWS.format(2, 2))
+    drain(pair)
+    assert same_rows(pair) == {"letter": 2}
