@@ -84,19 +84,18 @@ class Receiver:
         Raises StandStill, and ShapeUnknown where the decoding has to learn something first.
         """
         while frames:
-            if self._take_in(frames.pop()):
+            frame = frames.pop()
+            payload, size = payload_of(frame), len(frame)
+            if payload is None:
+                content = decode_frame(frame)
+                assert isinstance(content, PrimaryKeepalive), "else it has a payload"
+                self._take_in_keepalive(content)
+                continue
+            # A value of hundreds of megabytes is in libpq, in the payload and by itself already.
+            del frame
+            if self.take_in_payload(payload, size):
                 return True
         return False
-
-    def _take_in(self, frame: bytes) -> bool:
-        payload = payload_of(frame)
-        if payload is not None:
-            return self.take_in_payload(payload, len(frame))
-        content = decode_frame(frame)
-        if isinstance(content, PrimaryKeepalive):
-            self._take_in_keepalive(content)
-            return False
-        return self.take_in_payload(content.payload, len(frame))
 
     def take_in_payload(self, payload: bytes, size: int) -> bool:
         """Take in what an XLogData holds, as `take_in` does."""

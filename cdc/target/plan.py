@@ -38,7 +38,7 @@ _Staged = TypeVar("_Staged", Row, Key)
 # Stages and prepared statements outlive the planner that made them, as long as their session.
 _NUMBERS = count()
 
-# From this many rows of a table on, staging (a round trip more, 1 ms) beats a statement a row, 50 µs.
+# From this many rows of a table on, staging (a round trip more) beats a statement a row (50 µs).
 SET_FORM_ROWS = 24
 
 
