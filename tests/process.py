@@ -42,6 +42,7 @@ def environment(pair: Pair | None, changes: Mapping[str, str] | None = None) -> 
             "CDC_SOURCE_PUBLICATION": pair.publication,
             "CDC_SOURCE_PLUGIN": pair.plugin,
             "CDC_STATE_DIR": str(pair.state_dir),
+            "CDC_HTTP_LISTEN": "",
         }
         if pair.max_rows is not None:
             settings["CDC_APPLY_MAX_ROWS"] = str(pair.max_rows)

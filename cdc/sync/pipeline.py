@@ -20,6 +20,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from time import monotonic
 
 from cdc.changes.copies import Copies
 from cdc.changes.relations import RelationCache
@@ -178,6 +179,7 @@ class Pipeline:
     async def _receive(self) -> None:
         while not self._reached():
             frames = await self._stream.receive()
+            self._progress.heard_at_s = monotonic()
             frames.reverse()
             while frames:
                 try:
@@ -220,6 +222,7 @@ class Pipeline:
         """Let the target come to the hold's bound, and wait until that is moved."""
         bound, exact = self._hold.bound, self._hold.exact
         self._bursts.begin()
+        self._progress.held_back = True
         if self._receiver.has_work:
             await self._hand_over()
         while not self._applier.free:
@@ -230,6 +233,7 @@ class Pipeline:
             self._progress.apply(max(bound, self._progress.applied))
         if (bound, exact) == (self._hold.bound, self._hold.exact):
             await self._hold.stand()
+        self._progress.held_back = False
         self._relations.refresh()
 
     def _reached(self) -> bool:
@@ -252,14 +256,14 @@ class Pipeline:
 
     async def _hand_over(self) -> None:
         # Stays so if we are stopped in between: then the batch is dropped, and is never confirmed.
-        self._handing_over = True
+        self._handing_over = self._progress.held_back = True
         await self._bursts.wait()
         # Not before: what waits would wait in memory, and be received at the cost of who applies.
         while self._receiver.has_work and not self._applier.free:
             await self._until_freed()
         if self._receiver.has_work:
             self._applier.put_nowait(self._receiver.take())
-        self._handing_over = False
+        self._handing_over = self._progress.held_back = False
 
     async def _until_freed(self) -> None:
         self._free.clear()
@@ -274,11 +278,14 @@ class Pipeline:
         self._feedback.wake()
 
     def _note_pending(self) -> None:
-        self._progress.pending = (
+        progress = self._progress
+        progress.unapplied = (
             self._handing_over
             or not self._applier.free
             or self._receiver.has_work
             or self._receiver.in_transaction
-            # What is left out since a copy will bring it is no nothing.
-            or self._copies.pending
         )
+        # What is left out since a copy will bring it is no nothing.
+        progress.pending = progress.unapplied or self._copies.pending
+        progress.queued_bytes = self._receiver.size + self._applier.size
+        progress.heartbeat.arrive(progress.reached, monotonic())
