@@ -86,7 +86,10 @@ class Counts:
     streams: int = 0
     """Streams that were started: the first one, and each reconnection."""
     quarantined: int = 0
-    """Changes that wait in the quarantine, as this process knows them."""
+    """Rows that wait in the quarantine, as the session on the target knows them."""
+    open_entries: int | None = None
+    """Entries of the ledger that ask for something, when the target was last looked at; None: not
+    yet."""
 
     def receive(self, tallies: "Iterable[tuple[tuple[str, str], Tally]]") -> None:
         """Count a batch that was handed over."""

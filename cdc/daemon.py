@@ -99,6 +99,7 @@ class Daemon:
             settings.target.require_dsn(),
             settings.source.schemas,
             settings.source.slot,
+            self._vitals.counts,
             quarantine=settings.apply.on_error == "quarantine",
             read_row=row_reader(settings.source.require_dsn()),
         )
@@ -171,6 +172,7 @@ class Daemon:
         """Tell that a turn has failed, and what is tried again."""
         vitals = self._vitals
         vitals.phase, vitals.problem = Phase.WAITING, described(error)
+        vitals.hint = error.hint if isinstance(error, CdcError) else ""
         if not isinstance(error, TargetAway):
             vitals.source_answers = False
 
@@ -284,7 +286,8 @@ class Daemon:
             self._streamed = True
             vitals.progress = turn.progress
             vitals.phase = Phase.SPOOLING if turn.copier is None else Phase.STREAMING
-            vitals.problem = ""
+            vitals.problem = vitals.hint = ""
+            vitals.streamed_at_s = monotonic()
             vitals.counts.streams += 1
             await turn.lookout.look()
             self._pipeline = turn.conductor

@@ -59,7 +59,8 @@ class Service:
             try:
                 await self._daemon.run()
             except CdcError as ex:
-                self._vitals.phase, self._vitals.problem = Phase.HALTED, ex.message
+                self._vitals.phase = Phase.HALTED
+                self._vitals.problem, self._vitals.hint = ex.message, ex.hint
                 raise
             finally:
                 self._notifier.stopping()

@@ -41,10 +41,16 @@ class Vitals:
     phase: Phase = Phase.STARTING
     problem: str = ""
     """What keeps it from streaming, if anything: never a value, never a secret."""
+    hint: str = ""
+    """What to run or to change next about that."""
     source_answers: bool | None = None
     """None: it was not asked yet."""
     progress: Progress | None = None
     """Of the stream; of the last one, where there is none now."""
+    streamed_at_s: float = 0.0
+    """When the stream began, or the last one, where there is none now."""
+    rows: dict[tuple[str, str], int | None] = field(default_factory=dict)
+    """The tables that are copied, with their rows by the source's statistics; None: it has none."""
     counts: Counts = field(default_factory=Counts)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
     wal: WalBudget = field(default_factory=WalBudget)

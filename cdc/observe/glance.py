@@ -1,12 +1,19 @@
-"""Everything that the status page shows, as one JSON object: from memory alone, no row's value."""
+"""Everything that the status page shows, as one JSON object: from memory alone, no row's value.
+
+A number that is not known is null, never nought.
+"""
+
+from collections.abc import Iterator
 
 import orjson
 
 from cdc import __version__
+from cdc.counts import TableCounts
 from cdc.lsn import Lsn, format_lsn
 from cdc.observe.health import assess, iso
 from cdc.observe.history import INTERVAL_S, History
 from cdc.observe.now import Now, unix_of_commit
+from cdc.observe.verdict import Verdict, heed, judge
 from cdc.vitals import Vitals
 
 
@@ -16,25 +23,23 @@ def glance(vitals: Vitals, history: History, now: Now, max_lag_s: float) -> byte
     return orjson.dumps(
         {
             "version": __version__,
-            "time": iso(now.unix_s),
+            "time": now.unix_s,
+            "since": history.since_unix_s,
             "slot": vitals.slot,
             "phase": vitals.phase,
+            "verdict": _finding(judge(vitals, health, now, max_lag_s)),
+            "heed": [_finding(found) for found in heed(vitals)],
             "health": orjson.Fragment(health.as_json()),
             "maxLagSeconds": max_lag_s,
-            "stream": _stream(vitals, history),
+            "stream": _stream(vitals, history, now),
             "wal": _wal(vitals),
             "copy": _copy(vitals),
-            "target": {
-                "wakeUps": vitals.target.wake_ups,
-                "awakeSeconds": round(vitals.target.seconds(now.at_s), 1),
-                "quarantinedRows": vitals.counts.quarantined,
-                "repairs": vitals.counts.repairs,
-            },
-            "tables": _tables(vitals),
+            "target": _target(vitals, now),
+            "tables": list(_tables(vitals)),
             "history": {
                 "intervalSeconds": INTERVAL_S,
                 "samples": [
-                    (round(s.unix_s, 1), s.lag_s, s.lag_bytes, round(s.changes_per_s, 1))
+                    (round(s.unix_s, 1), _rounded(s.lag_s), s.lag_bytes, round(s.changes_per_s, 1))
                     for s in history
                 ],
             },
@@ -42,13 +47,32 @@ def glance(vitals: Vitals, history: History, now: Now, max_lag_s: float) -> byte
     )
 
 
+def _finding(found: Verdict) -> dict[str, object]:
+    return {
+        "mood": found.mood,
+        "title": found.title,
+        "detail": found.detail,
+        "next": found.next or None,
+    }
+
+
 def _lsn(lsn: Lsn | None) -> str | None:
     return None if lsn is None else format_lsn(lsn)
 
 
-def _stream(vitals: Vitals, history: History) -> dict[str, object]:
-    progress, counts = vitals.progress, vitals.counts
-    return {
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _unix(at_s: float, now: Now) -> float | None:
+    """Return a moment as Unix time; a moment of nought never was."""
+    return round(now.unix_of(at_s), 1) if at_s else None
+
+
+def _stream(vitals: Vitals, history: History, now: Now) -> dict[str, object]:
+    progress, counts, source_lsn = vitals.progress, vitals.counts, vitals.wal.source_lsn
+    told: dict[str, object] = {
+        "since": _unix(vitals.streamed_at_s, now) if vitals.streams else None,
         "changesPerSecond": round(history.changes_per_s, 1),
         "transactions": counts.transactions,
         "changes": counts.changes,
@@ -56,13 +80,23 @@ def _stream(vitals: Vitals, history: History) -> dict[str, object]:
         "replays": counts.replays,
         "retries": counts.retries,
         "streams": counts.streams,
-        "heartbeatSeconds": vitals.heartbeat.duration_s,
-        "received": None if progress is None else format_lsn(progress.received),
-        "applied": None if progress is None else format_lsn(progress.reached),
-        "confirmed": None if progress is None else format_lsn(progress.confirmed),
-        "queuedBytes": 0 if progress is None else progress.queued_bytes,
-        "spooledBytes": 0 if progress is None else progress.spooled_bytes,
-        "spooledTransactions": 0 if progress is None else progress.spooled_transactions,
+        "repairs": counts.repairs,
+        "heartbeatSeconds": _rounded(vitals.heartbeat.duration_s),
+        "appliedAt": _unix(counts.applied_at_s, now),
+    }
+    if progress is None:
+        return told
+    behind = None if source_lsn is None else max(source_lsn - progress.received, 0)
+    return told | {
+        "received": format_lsn(progress.received),
+        "applied": format_lsn(progress.reached),
+        "confirmed": format_lsn(progress.confirmed),
+        "heardAt": _unix(progress.heard_at_s, now),
+        "toReceiveBytes": behind,
+        "toApplyBytes": max(progress.received - progress.reached, 0),
+        "queuedBytes": progress.queued_bytes,
+        "spooledBytes": progress.spooled_bytes,
+        "spooledTransactions": progress.spooled_transactions,
     }
 
 
@@ -74,6 +108,7 @@ def _wal(vitals: Vitals) -> dict[str, object]:
         "retainedBytes": wal.retained_bytes,
         "safeBytes": wal.safe_bytes,
         "used": wal.used,
+        "bytesPerSecond": wal.rate,
         "secondsLeft": wal.seconds_left,
     }
 
@@ -81,26 +116,43 @@ def _wal(vitals: Vitals) -> dict[str, object]:
 def _copy(vitals: Vitals) -> dict[str, object]:
     copy = vitals.copy
     return {
+        "running": vitals.copying,
         "tables": copy.tables,
         "tablesDone": copy.tables_done,
         "chunks": copy.chunks,
         "chunksDone": copy.chunks_done,
         "rows": copy.rows,
+        "bytes": copy.bytes,
         "estimatedRows": copy.estimated_rows,
     }
 
 
-def _tables(vitals: Vitals) -> list[dict[str, object]]:
-    return [
-        {
-            "name": f"{schema}.{name}",
+def _target(vitals: Vitals, now: Now) -> dict[str, object]:
+    return {
+        "askedAt": _unix(vitals.target.last_s, now),
+        "wakeUps": vitals.target.wake_ups,
+        "awakeSeconds": round(vitals.target.seconds(now.at_s), 1),
+        "quarantinedRows": vitals.counts.quarantined,
+        "openEntries": vitals.counts.open_entries,
+    }
+
+
+def _tables(vitals: Vitals) -> Iterator[dict[str, object]]:
+    """Yield the tables that are copied, and those of which changes have come."""
+    nothing = TableCounts()
+    for name in sorted(vitals.rows.keys() | vitals.counts.tables.keys()):
+        counts = vitals.counts.tables.get(name, nothing)
+        changed = counts.commit_time
+        yield {
+            "schema": name[0],
+            "name": name[1],
+            "rows": vitals.rows.get(name),
             "received": counts.received.total,
+            "applied": counts.applied.total,
             "inserts": counts.applied.insert,
             "updates": counts.applied.update,
             "deletes": counts.applied.delete,
             "truncates": counts.applied.truncate,
             "folded": counts.folded,
-            "lastChange": iso(unix_of_commit(counts.commit_time)) if counts.commit_time else None,
+            "lastChange": iso(unix_of_commit(changed)) if changed else None,
         }
-        for (schema, name), counts in sorted(vitals.counts.tables.items())
-    ]

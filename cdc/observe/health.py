@@ -95,6 +95,12 @@ def assess(vitals: Vitals, now: Now, max_lag_s: float) -> Health:
     )
 
 
+def idle_s(vitals: Vitals, now: Now, lag_s: float | None) -> float:
+    """Return for how long this stream has applied nothing while there was something to apply."""
+    silent_s = now.at_s - max(vitals.counts.applied_at_s, vitals.streamed_at_s)
+    return silent_s if lag_s is None else min(silent_s, lag_s)
+
+
 def iso(unix_s: float) -> str:
     """Return a time as text."""
     return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
@@ -123,6 +129,6 @@ def _sync_status(vitals: Vitals, now: Now, lag_s: float | None, max_lag_s: float
         return SyncStatus.SNAPSHOT
     if lag_s is not None and lag_s <= max_lag_s:
         return SyncStatus.IN_SYNC
-    if now.at_s - vitals.counts.applied_at_s > STALLED_S or vitals.target.answers is False:
+    if vitals.target.answers is False or idle_s(vitals, now, lag_s) > STALLED_S:
         return SyncStatus.STALLED
     return SyncStatus.LAGGING

@@ -27,12 +27,16 @@ class History:
     def __init__(self) -> None:
         self._samples: deque[Sample] = deque(maxlen=int(_KEPT_S / INTERVAL_S))
         self._last: tuple[float, int] | None = None
+        self.since_unix_s: float | None = None
+        """When the first sample was taken: at the start of the daemon."""
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self._samples)
 
     def look(self, vitals: Vitals, now: Now) -> None:
         """Take a sample."""
+        if self.since_unix_s is None:
+            self.since_unix_s = now.unix_s
         changes, rate = vitals.counts.changes, 0.0
         if self._last is not None and now.at_s > self._last[0]:
             rate = (changes - self._last[1]) / (now.at_s - self._last[0])

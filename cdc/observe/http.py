@@ -157,6 +157,7 @@ def _policy(page: bytes) -> str:
         for tag in (b"style", b"script")
     }
     return (
-        "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none';"
+        "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none';"
+        " form-action 'none';"
         f" frame-ancestors 'none'; style-src {hashes[b'style']}; script-src {hashes[b'script']}"
     )

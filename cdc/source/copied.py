@@ -4,12 +4,35 @@ pgoutput copies what the publication says. wal2json knows none: it copies all co
 each table in the schemas, partitions under their own names, tables to come included.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from psycopg.rows import class_row
 
 from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.session import Connection
 from cdc.settings import SourceSettings
 from cdc.source.publication import PublishedTable, load_publication
+
+# What VACUUM or ANALYZE has found, or was counted as it was written, where that is more; none where
+# there is neither (reltuples is -1). A partitioned table has the rows of its partitions.
+_ROWS = """
+select n.nspname::text as schema, c.relname::text as name,
+       (select case when bool_or(p.reltuples >= 0 or pg_stat_get_live_tuples(p.oid) > 0)
+                    then sum(greatest(p.reltuples, pg_stat_get_live_tuples(p.oid), 0)) end::int8
+          from pg_class p
+         where p.relkind <> 'p'
+           and (p.oid = c.oid or p.oid in (select relid from pg_partition_tree(c.oid)))) as rows
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+ where (n.nspname, c.relname) in (select * from unnest(%s::text[], %s::text[]))
+"""
+
+
+@dataclass(slots=True)
+class _Row:
+    schema: str
+    name: str
+    rows: int | None
 
 
 @dataclass(slots=True)
@@ -37,3 +60,12 @@ async def load_copied_tables(connection: Connection, source: SourceSettings) -> 
         if table.travels(via_root=False)
     ]
     return CopiedTables(tables, via_root=False)
+
+
+async def estimate_rows(
+    connection: Connection, names: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], int | None]:
+    """Return the tables' rows by the server's statistics: no table is read. None: it has none."""
+    cursor = connection.cursor(row_factory=class_row(_Row))
+    await cursor.execute(_ROWS, ([schema for schema, _ in names], [name for _, name in names]))
+    return {(row.schema, row.name): row.rows async for row in cursor}

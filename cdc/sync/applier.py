@@ -161,7 +161,6 @@ class Applier:
         progress, counts = self._progress, self._progress.counts
         last = batch.transactions[-1].commit_time if batch.transactions else 0
         counts.apply(batch.tallies, last, monotonic(), replayed=replayed)
-        counts.repairs, counts.quarantined = self._target.repairs, self._target.quarantined
         self._transactions += len(batch.transactions)
         if batch.final:
             counts.transactions += self._transactions

@@ -155,6 +155,7 @@ class Copier:
             self._leave_out(layout)
             await begin_copies(source, target, self._slot, layout, noted)
             noted = await load_copies(target, self._slot)
+        await self._target.look_at_ledger(target)
         self._note(noted)
 
     async def _load_layout(self, source: Connection, target: Connection) -> Layout:
@@ -256,6 +257,7 @@ class Copier:
         self._progress.tables_done = self._progress.tables
         self._progress.complete = True
         self._report(self._progress)
+        await self._target.look_at_ledger(target)
 
     def _note(self, rows: list[CopyRow]) -> None:
         """Let the copies and the progress be as the target has them."""

@@ -10,17 +10,17 @@ from time import monotonic
 
 import psycopg
 
-from cdc.budget import WalBudget
 from cdc.postgres.session import Connection
 from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.source import budget
-from cdc.source.copied import load_copied_tables
+from cdc.source.copied import estimate_rows, load_copied_tables
 from cdc.source.lease import has_standby
 from cdc.source.slot import HEARTBEAT, emit_barrier
 from cdc.sync.adopt import adopt_missing_tables
 from cdc.sync.copier import Copier
 from cdc.sync.standby import Standby
+from cdc.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Lookout:
         self,
         source: Connection,
         settings: Settings,
-        wal: WalBudget,
+        vitals: Vitals,
         *,
         progress: Progress,
         copier: Copier | None,
@@ -50,7 +50,7 @@ class Lookout:
         """Neither copier nor anybody who heeds a standby: the stream goes by way of the spool."""
         self._source = source
         self._settings = settings
-        self._wal = wal
+        self._vitals = vitals
         self._heartbeat = progress.heartbeat
         self._progress = progress
         self._copier = copier
@@ -64,7 +64,7 @@ class Lookout:
                 present = await has_standby(self._source, self._settings.source.slot)
                 self._standby.heed(present=present)
             await asyncio.sleep(LOOK_INTERVAL_S)
-            await budget.look(self._source, self._settings.source.slot, self._wal)
+            await budget.look(self._source, self._settings.source.slot, self._vitals.wal)
             if monotonic() - sent > HEARTBEAT_INTERVAL_S and self._copier is not None:
                 sent = monotonic()
                 await self._send_heartbeat()
@@ -74,7 +74,7 @@ class Lookout:
 
     async def look(self) -> None:
         """Look at the WAL, and at the tables."""
-        await budget.look(self._source, self._settings.source.slot, self._wal)
+        await budget.look(self._source, self._settings.source.slot, self._vitals.wal)
         await self._look_for_tables()
 
     async def _send_heartbeat(self) -> None:
@@ -85,14 +85,17 @@ class Lookout:
             self._heartbeat.arrive(self._progress.reached, monotonic())
 
     async def _look_for_tables(self) -> None:
-        """Publish and copy tables that nobody has heard of."""
+        """Publish and copy tables that nobody has heard of; note how large all are."""
         copier = self._copier
-        if copier is None:
-            return
-        try:
-            await adopt_missing_tables(self._source, self._settings, copier.copies)
-        except psycopg.errors.LockNotAvailable:
-            log.info("a new table is locked: publishing it later")
+        if copier is not None:
+            try:
+                await adopt_missing_tables(self._source, self._settings, copier.copies)
+            except psycopg.errors.LockNotAvailable:
+                log.info("a new table is locked: publishing it later")
         copied = await load_copied_tables(self._source, self._settings.source)
-        if copied is not None:
-            copier.heed(table.qualified_name for table in copied.tables)
+        if copied is None:
+            return
+        names = [table.qualified_name for table in copied.tables]
+        self._vitals.rows = await estimate_rows(self._source, names)
+        if copier is not None:
+            copier.heed(names)

@@ -168,7 +168,7 @@ async def _straight(
     lookout = Lookout(
         source,
         settings,
-        sides.vitals.wal,
+        sides.vitals,
         progress=progress,
         copier=copier,
         standby=pipeline.standby,
@@ -209,7 +209,6 @@ async def _by_spool(
     )
     progress = spooling.progress
     progress.counts = sides.vitals.counts
-    lookout = Lookout(
-        source, settings, sides.vitals.wal, progress=progress, copier=None, standby=None
-    )
+    sides.vitals.heartbeat.forget()  # it does not arrive by way of the spool
+    lookout = Lookout(source, settings, sides.vitals, progress=progress, copier=None, standby=None)
     return Turn(spooling, progress, interval_s, None, lookout)

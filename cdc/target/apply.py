@@ -17,10 +17,12 @@ from cdc.backoff import described
 from cdc.changes.batch import Batch
 from cdc.changes.change import tables_of
 from cdc.changes.relations import QualifiedName
+from cdc.counts import Counts
 from cdc.lsn import Lsn
 from cdc.postgres.session import Connection
 from cdc.target.checkpoint import Checkpoint, claim, require_claim
 from cdc.target.connection import connect_target
+from cdc.target.ledger import count_open_entries
 from cdc.target.replay import ReadRow
 from cdc.target.session import Session
 from cdc.target.sole import become_sole_writer
@@ -39,6 +41,7 @@ class Target:
         dsn: str,
         schemas: Sequence[str],
         slot: str,
+        counts: Counts,
         *,
         quarantine: bool = False,
         read_row: ReadRow | None = None,
@@ -46,6 +49,7 @@ class Target:
         self._dsn = dsn
         self._schemas = schemas
         self._slot = slot
+        self._counts = counts
         self._session: Session | None = None
         self._unclaimed: Session | None = None
         self._writer: Writer | None = None
@@ -55,10 +59,6 @@ class Target:
         self._written: set[QualifiedName] = set()
         self._quarantine = quarantine
         self._read_row = read_row
-        self.repairs = 0
-        """Rows that the target lacked, read from the source."""
-        self.quarantined = 0
-        """Rows that wait in the quarantine, as this session knows it."""
 
     @property
     def connected(self) -> bool:
@@ -119,6 +119,7 @@ class Target:
             self._checkpoint = await claim(session.connection, self._slot, epoch)
             await session.load_held()
             await session.prepare(self._written)
+            await self.look_at_ledger(session.connection)
         except BaseException:
             await session.connection.close()
             raise
@@ -128,8 +129,12 @@ class Target:
         )
         self._certain = True
         self._session = session
-        self.quarantined = session.held.size
+        self._counts.quarantined = session.held.size
         return self._checkpoint
+
+    async def look_at_ledger(self, connection: Connection) -> None:
+        """Note how much is open there, on a session that is open anyway."""
+        self._counts.open_entries = await count_open_entries(connection, self._slot)
 
     async def require_unclaimed(self) -> None:
         """Raise Fenced if another daemon has claimed the checkpoint since we did."""
@@ -173,8 +178,8 @@ class Target:
             replayed = await writer.write(batch)
         finally:
             self._checkpoint = writer.checkpoint
-            self.repairs += writer.repairs - repairs
-            self.quarantined = session.held.size
+            self._counts.repairs += writer.repairs - repairs
+            self._counts.quarantined = session.held.size
         self._certain = True
         return replayed
 

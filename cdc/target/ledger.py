@@ -3,6 +3,8 @@
 Gaps, skips, triggers disabled, tables adopted. An entry is never changed but for its resolution.
 """
 
+from psycopg.rows import scalar_row
+
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection
 
@@ -41,6 +43,19 @@ async def record_gap(
     )
     if await cursor.fetchone() is None:
         await record(connection, slot, "position lost", problem, from_lsn=after, to_lsn=until)
+
+
+async def count_open_entries(connection: Connection, slot: str) -> int:
+    """Return how many entries ask for something: they have a range, and no resolution yet."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        "select count(*) from cdc.ledger"
+        " where slot = %s and resolved_at is null and from_lsn is not null",
+        (slot,),
+    )
+    number = await cursor.fetchone()
+    assert isinstance(number, int)
+    return number
 
 
 async def resolve_gaps(connection: Connection, slot: str, resolution: str) -> None:
