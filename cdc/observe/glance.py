@@ -101,9 +101,12 @@ def _stream(vitals: Vitals, history: History, now: Now) -> dict[str, object]:
 
 
 def _wal(vitals: Vitals) -> dict[str, object]:
-    wal = vitals.wal
+    wal, progress = vitals.wal, vitals.progress
+    end = wal.source_lsn
+    if end is not None and progress is not None:
+        end = max(end, progress.received)  # which came after the source was asked
     return {
-        "sourceLsn": _lsn(wal.source_lsn),
+        "sourceLsn": _lsn(end),
         "status": wal.status,
         "retainedBytes": wal.retained_bytes,
         "safeBytes": wal.safe_bytes,

@@ -14,12 +14,12 @@ from cdc.postgres.session import Connection
 from cdc.settings import SourceSettings
 from cdc.source.publication import PublishedTable, load_publication
 
-# What VACUUM or ANALYZE has found, or was counted as it was written, where that is more; none where
-# there is neither (reltuples is -1). A partitioned table has the rows of its partitions.
+# What VACUUM or ANALYZE has found; where neither has looked yet (-1), what was counted as it was
+# written; else nothing. A partitioned table has the rows of its partitions.
 _ROWS = """
 select n.nspname::text as schema, c.relname::text as name,
-       (select case when bool_or(p.reltuples >= 0 or pg_stat_get_live_tuples(p.oid) > 0)
-                    then sum(greatest(p.reltuples, pg_stat_get_live_tuples(p.oid), 0)) end::int8
+       (select sum(case when p.reltuples >= 0 then p.reltuples
+                        else nullif(pg_stat_get_live_tuples(p.oid), 0) end)::int8
           from pg_class p
          where p.relkind <> 'p'
            and (p.oid = c.oid or p.oid in (select relid from pg_partition_tree(c.oid)))) as rows
