@@ -10,6 +10,7 @@ from enum import StrEnum
 from cdc.budget import Level
 from cdc.observe.health import Health, Side, SyncStatus, idle_s
 from cdc.observe.now import Now
+from cdc.progress import Progress
 from cdc.vitals import Phase, Vitals
 
 _UNITS = (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
@@ -74,14 +75,16 @@ def heed(vitals: Vitals) -> Iterator[Verdict]:
         yield Verdict(
             Mood.WARNING,
             "Quarantine",
-            f"{counts.quarantined:,} rows wait: the target refuses their changes",
+            f"{_number(counts.quarantined, 'row', 'rows')} not up to date: the target refuses"
+            " changes of them",
             "cdc quarantine list",
         )
     if counts.open_entries:
         yield Verdict(
             Mood.WARNING,
             "Ledger",
-            f"{counts.open_entries:,} open entries: changes may be missing on the target",
+            f"{_number(counts.open_entries, 'open entry', 'open entries')}: changes may be missing"
+            " on the target",
             "cdc status",
         )
 
@@ -112,10 +115,7 @@ def _stalled(vitals: Vitals, health: Health, now: Now) -> Verdict:
     if health.neon is Side.UNHEALTHY:
         kept = "the source keeps what is to be copied"
         if progress is not None and progress.spooled_transactions:
-            kept = (
-                f"{progress.spooled_transactions:,} transactions wait on the daemon's disk"
-                f" ({_bytes(progress.spooled_bytes)})"
-            )
+            kept = f"waiting: {_spooled(progress)}"
         detail = f"the target does not answer{_behind(health)}; {kept}"
     elif health.problem:
         detail = health.problem
@@ -138,10 +138,7 @@ def _snapshot(vitals: Vitals, health: Health) -> Verdict:
 def _lagging(vitals: Vitals, health: Health, max_lag_s: float) -> Verdict:
     progress = vitals.progress
     if progress is not None and progress.spooled_transactions:
-        detail = (
-            f"the target was away; {progress.spooled_transactions:,} transactions on the daemon's"
-            f" disk are caught up with ({_bytes(progress.spooled_bytes)})"
-        )
+        detail = f"the target was away and catches up: {_spooled(progress)}"
     elif health.lag_s is None:
         detail = "how far behind is not known yet"
     else:
@@ -168,6 +165,15 @@ def _in_sync(health: Health) -> Verdict:
 
 def _behind(health: Health) -> str:
     return f", {_seconds(health.lag_s)} behind the source" if health.lag_s else ""
+
+
+def _number(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _spooled(progress: Progress) -> str:
+    number = _number(progress.spooled_transactions, "transaction", "transactions")
+    return f"{number} on the daemon's disk ({_bytes(progress.spooled_bytes)})"
 
 
 def _seconds(seconds: float) -> str:

@@ -26,7 +26,7 @@ _ARGUMENTS = [
 ]
 
 
-@dataclass(slots=True)
+@dataclass  # without slots: Playwright leaves a mark on whose methods it calls
 class Watched:
     """A page, with what its console said and whom it asked."""
 
@@ -34,6 +34,15 @@ class Watched:
     complaints: list[str] = field(default_factory=list)
     """Errors and warnings of the console, violations of the policy among them."""
     hosts: set[str] = field(default_factory=set)
+    requests: int = 0
+
+    def open(self, url: str) -> None:
+        """Go there, and wait until it shows what a daemon has said."""
+        self.page.on("console", self.hear)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self.note)
+        self.page.goto(url)
+        expect(self.page.locator("#slot")).not_to_be_empty()
 
     def hear(self, message: ConsoleMessage) -> None:
         """Note what the console says."""
@@ -44,6 +53,7 @@ class Watched:
         """Note who is asked."""
         if not request.url.startswith("data:"):
             self.hosts.add(urlsplit(request.url).netloc)
+            self.requests += 1
 
 
 @contextmanager
@@ -58,15 +68,10 @@ def chromium() -> Iterator[Browser]:
 
 
 def open_page(browser: Browser, url: str, *, width: int = 1280, scale: float = 1) -> Watched:
-    """Open a page in a fresh profile, and wait until it shows what a daemon has said."""
+    """Open a page in a fresh profile."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, device_scale_factor=scale, locale="en-GB"
     )
     watched = Watched(context.new_page())
-    # Not the methods themselves: Playwright leaves a mark on who owns one, and there are slots.
-    watched.page.on("console", lambda message: watched.hear(message))
-    watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
-    watched.page.on("request", lambda request: watched.note(request))
-    watched.page.goto(url)
-    expect(watched.page.locator("#slot")).not_to_be_empty()
+    watched.open(url)
     return watched

@@ -1,4 +1,4 @@
-"""A daemon's vitals as a pipeline leaves them that is idle and has nothing left to do, and later."""
+"""A daemon's vitals, as a pipeline that is idle and has nothing left to do leaves them."""
 
 from cdc.awake import Wakefulness
 from cdc.lsn import Lsn

@@ -181,8 +181,10 @@ def _replayed(vitals: Vitals) -> None:
             _target_away,
             "bad",
             "Stalled",
-            "the target does not answer, 117 min behind the source; the source keeps what is to be"
-            " copied",
+            (
+                "the target does not answer, 117 min behind the source; the source keeps what is"
+                " to be copied"
+            ),
             "cdc check",
         ),
         (
@@ -213,15 +215,17 @@ def _replayed(vitals: Vitals) -> None:
             _spooled,
             "bad",
             "Stalled",
-            "the target does not answer; 1,234 transactions wait on the daemon's disk (5.6 MB)",
+            "the target does not answer; waiting: 1,234 transactions on the daemon's disk (5.6 MB)",
             "cdc check",
         ),
         (
             _replayed,
             "warning",
             "Lagging",
-            "the target was away; 1,234 transactions on the daemon's disk are caught up with"
-            " (5.6 MB)",
+            (
+                "the target was away and catches up: 1,234 transactions on the daemon's disk"
+                " (5.6 MB)"
+            ),
             "cdc lag --watch",
         ),
     ],
