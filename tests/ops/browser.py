@@ -75,3 +75,9 @@ def open_page(browser: Browser, url: str, *, width: int = 1280, scale: float = 1
     watched = Watched(context.new_page())
     watched.open(url)
     return watched
+
+
+def cell(page: Page, table: str, column: str) -> str:
+    """Give what the page says of a table."""
+    row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name=table, exact=True))
+    return row.locator(f"td[data-label={column}]").inner_text()

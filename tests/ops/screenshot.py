@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import psycopg
 
@@ -57,6 +58,13 @@ _IMPORT = """
 insert into credit.audit_events (actor, entity, entity_key, action)
 select 'import', 'application', n::text, 'scored' from generate_series(1, %s) n
 """
+
+
+VIEWS: tuple[tuple[str, int, Literal["light", "dark"]], ...] = (
+    ("page", 1240, "light"),
+    ("page-dark", 1240, "dark"),
+    ("page-phone", 360, "light"),
+)
 
 
 @contextmanager
@@ -122,9 +130,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("docs"))
     parser.add_argument("--all", action="store_true", help="dark and phone too")
     asked = parser.parse_args()
-    views = [("page", 1240, "light")]
-    if asked.all:
-        views += [("page-dark", 1240, "dark"), ("page-phone", 360, "light")]
+    views = VIEWS if asked.all else VIEWS[:1]
     with (
         pair_with_rows() as pair,
         short_hour(pair) as url,
