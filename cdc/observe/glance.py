@@ -81,7 +81,7 @@ def _stream(vitals: Vitals, history: History, now: Now) -> dict[str, object]:
         "retries": counts.retries,
         "streams": counts.streams,
         "repairs": counts.repairs,
-        "heartbeatSeconds": _rounded(vitals.heartbeat.duration_s),
+        "heartbeatSeconds": vitals.heartbeat.duration_s,
         "appliedAt": _unix(counts.applied_at_s, now),
     }
     if progress is None:

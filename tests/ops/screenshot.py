@@ -46,6 +46,8 @@ async def sample(history, vitals):
         told = end - left * 3600 / {HOUR_S} if left else moment.unix_s
         history._samples[-1] = replace(history._samples[-1], unix_s=told)
         history.since_unix_s = end - 3600
+        if left == 0 and vitals.target._past_s == 0:
+            vitals.target._past_s = 3600 - {HOUR_S}  # in which it was kept awake too
         await asyncio.sleep({HOUR_S} / 720 if left else 5)
 
 service._sample = sample
@@ -139,7 +141,7 @@ def main() -> None:
     ):
         live_through(pair)
         for name, width, scheme in views:
-            page = open_page(browser, url, width=width, scale=1.5).page
+            page = open_page(browser, url, width=width, scale=1.25).page
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             page.wait_for_timeout(5_000)  # two answers more: what moves is seen from the second on
             page.screenshot(path=asked.folder / f"{name}.png", full_page=True)
