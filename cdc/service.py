@@ -7,6 +7,7 @@ A command with an end of its own (`cdc run --until-current`, `cdc init`) serves 
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 
+from cdc.backoff import described
 from cdc.daemon import Daemon, Until
 from cdc.errors import CdcError, SettingsError
 from cdc.observe.history import INTERVAL_S, History
@@ -33,6 +35,9 @@ log = logging.getLogger(__name__)
 
 _COLLECT_INTERVAL_S = 10.0
 
+# The page asks every two seconds.
+_SEEN_S = 3.0
+
 
 class Service:
     """One daemon in this process, and all that is beside it."""
@@ -43,6 +48,8 @@ class Service:
         self._settings = load()
         self._until = until
         self._vitals = Vitals(self._settings.source.slot, AWAKE)
+        self._serves = False
+        self._stopping = asyncio.Event()
         self._notifier = Notifier(self._vitals)
         self._daemon = Daemon(self._settings, until, self._noting(report), self._vitals)
 
@@ -58,9 +65,10 @@ class Service:
                 await self._observe(beside)
             try:
                 await self._daemon.run()
-            except CdcError as ex:
-                self._vitals.phase = Phase.HALTED
-                self._vitals.problem, self._vitals.hint = ex.message, ex.hint
+            except Exception as ex:
+                self._vitals.phase, self._vitals.problem = Phase.HALTED, described(ex)
+                self._vitals.hint = ex.hint if isinstance(ex, CdcError) else ""
+                await self._be_seen()
                 raise
             finally:
                 self._notifier.stopping()
@@ -74,6 +82,7 @@ class Service:
         await beside.enter_async_context(_task(_sample(history, self._vitals)))
         await beside.enter_async_context(_task(self._notifier.run()))
         listening = bind(self._settings.http)
+        self._serves = listening is not None
         if listening is not None:
             answers = Answers(self._vitals, history, telemetry, self._max_lag_s)
             app = application(answers, self._settings.http)
@@ -83,7 +92,15 @@ class Service:
         """Return the lag from which the copy is not ready: beyond what is gathered on purpose."""
         return self._settings.http.max_lag + self._settings.apply.flush_interval
 
+    async def _be_seen(self) -> None:
+        """Stay for a moment after a halt: who looks at the page is told why, and what to run."""
+        if self._serves:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SEEN_S):
+                    await self._stopping.wait()
+
     def _stop(self) -> None:
+        self._stopping.set()
         self._daemon.stop()
 
     def _reload(self) -> None:

@@ -82,6 +82,24 @@ def test_it_follows_lag(browser: Browser, pair: Pair) -> None:
         expect(page.locator("#lag")).to_have_text("0 s")
 
 
+def test_it_says_why_the_daemon_halted(browser: Browser, pair: Pair) -> None:
+    """The reason and what to run next, without a value; both still when the daemon is gone."""
+    migrate(pair, SCHEMA)
+    run_sql(pair.target_dsn, "alter table credit.account add check (balance < 1000)")
+    listen = f"127.0.0.1:{free_port()}"
+    with serving(pair, listen) as daemon:
+        page = open_page(browser, f"http://{listen}/").page
+        run_sql(pair.source_dsn, "insert into credit.account values (1, 31337)")
+        expect(page.get_by_role("status")).to_have_text("Halted")
+        expect(page.locator("#detail")).to_contain_text("credit.account")
+        told = page.locator("#next").inner_text()
+        assert daemon.process.wait(10) == 78
+        expect(page.get_by_role("status")).to_have_text("No answer")
+        expect(page.locator("#detail")).to_contain_text("The last that it said: halted")
+        assert page.locator("#next").inner_text() == told != "Next: cdc status"
+        assert "31337" not in page.content()
+
+
 def test_it_outlives_the_daemon(browser: Browser, pair: Pair) -> None:
     """While nobody answers it says so, keeps what it knew, and goes on by itself afterwards."""
     migrate(pair, SCHEMA)
