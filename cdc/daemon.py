@@ -163,6 +163,7 @@ class Daemon:
         await self._target.close()
         self._reloaded = self._ready = False
         self._target = self._make_target()
+        self._vitals.phase = Phase.STARTING
         self._copies = None
         if not self._until.asked:
             self._limits = Limits(away_s=choice.away_s(self._settings))

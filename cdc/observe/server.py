@@ -104,6 +104,7 @@ async def serving(app: ASGIApp, listening: socket.socket) -> AsyncIterator[None]
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="warning",
         access_log=False,
         server_header=False,
         date_header=False,

@@ -226,9 +226,9 @@ class Pipeline:
         """Let the target come to the hold's bound, and wait until that is moved."""
         bound, exact = self._hold.bound, self._hold.exact
         self._bursts.begin()
-        self._progress.held_back = True
         if self._receiver.has_work:
             await self._hand_over()
+        self._progress.held_back = True
         while not self._applier.free:
             await self._until_freed()
         if exact and bound is not None:
