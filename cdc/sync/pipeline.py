@@ -297,5 +297,6 @@ class Pipeline:
         )
         # What is left out since a copy will bring it is no nothing.
         progress.pending = progress.unapplied or self._copies.pending
-        progress.queued_bytes = self._receiver.size + self._applier.size
+        queued = self._receiver.size + self._applier.size
+        progress.queued_bytes = queued if progress.unapplied else 0
         progress.heartbeat.arrive(progress.reached, monotonic())
