@@ -20,7 +20,7 @@ import psycopg
 from cdc.assure.preflight import preflight
 from cdc.assure.preflight.facts import Intent
 from cdc.assure.preflight.findings import Severity
-from cdc.backoff import LONGEST_DELAY_S, Verdict, delays, described, judge
+from cdc.backoff import LONGEST_DELAY_S, Verdict, delays, described, judge, untrusted
 from cdc.budget import WalBudget
 from cdc.changes.copies import Copies
 from cdc.errors import CdcError, CheckFailed, PositionLost, TargetAway
@@ -126,7 +126,7 @@ class Daemon:
             try:
                 await self._take_turn_or_renew()
             except (psycopg.Error, CdcError, OSError) as ex:
-                if judge(ex) is not Verdict.RETRY:
+                if self._hopeless(ex):
                     raise
                 self._away = self._away or isinstance(ex, TargetAway)
                 # A stream that begins and does nothing, since the target is away, is no success.
@@ -138,6 +138,16 @@ class Daemon:
             else:
                 if self._ended:
                     return
+
+    def _hopeless(self, error: BaseException) -> bool:
+        """Tell whether to try again cannot help.
+
+        A server that we have worked with may be trusted again, as its certificate is mended; one
+        that was never trusted is a DSN to be mended, which we would read no more.
+        """
+        if not self._ready and untrusted(error) is not None:
+            return True
+        return judge(error) is not Verdict.RETRY
 
     async def _take_turn_or_renew(self) -> None:
         try:
@@ -226,7 +236,7 @@ class Daemon:
             await prepare(self._settings, snapshot=True)
             self._copies = await self._load_copies()
         except (psycopg.Error, CdcError, OSError) as ex:
-            if judge(ex) is not Verdict.RETRY or self._until.asked:
+            if self._hopeless(ex) or self._until.asked:
                 raise
             return ex
         self._ready = True
