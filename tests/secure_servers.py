@@ -2,15 +2,17 @@
 
 The embedded server of 18 has no TLS, so these are of 17. Each side has a host name, whose
 certificate a test's own authority signs, and no name service knows: the address goes beside it in
-the DSN, as `hostaddr`.
+the DSN, as `hostaddr`. They listen on all addresses of this machine, and take no others.
 """
 
 import os
+import socket
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
+import pytest
 from psycopg.conninfo import make_conninfo
 
 from cdc.demo.server import HOST, SUPERUSER, Server
@@ -24,7 +26,7 @@ NAMES: dict[Role, str] = {"source": "source.cdc.test", "target": "target.cdc.tes
 
 PG_HBA = f"""
 host    all {SUPERUSER} {HOST}/32 trust
-hostssl all all         {HOST}/32 trust
+hostssl all all         samehost trust
 """
 
 RELOAD_TIMEOUT_S = 10.0
@@ -50,6 +52,9 @@ class SecureServers(SessionServers):
     def _start(self, role: Role, major: int) -> AnyServer:
         server = stoppable(super()._start(role, major))
         _write(server, "pg_hba.conf", PG_HBA.encode())
+        with psycopg.connect(server.conninfo(), autocommit=True) as admin:
+            admin.execute("alter system set listen_addresses = '*'")
+        server.restart()
         show(server, self.authorities.right.sign(NAMES[role]))
         return server
 
@@ -66,6 +71,16 @@ def show(server: Server, certificate: ServerCertificate) -> None:
         while admin.execute("select pg_conf_load_time()").fetchone() == loaded:
             assert time.monotonic() < deadline, "the server does not reload its configuration"
             time.sleep(0.02)
+
+
+def own_address() -> str:
+    """Give an address of this machine that is not its loopback's, or skip the test."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: the kernel chooses a way out
+        except OSError:
+            pytest.skip("this machine has no address but its loopback's")
+        return str(probe.getsockname()[0])
 
 
 def verified(pair: Pair, authorities: Authorities) -> Pair:

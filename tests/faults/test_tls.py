@@ -19,6 +19,7 @@ from tests.secure_servers import (
     VERSIONS,
     Authorities,
     SecureServers,
+    own_address,
     show,
     verified,
     verifying,
@@ -123,6 +124,19 @@ def test_a_server_that_takes_no_plaintext(secure_pair: Pair, side: Role) -> None
     """A server with nothing but `hostssl` for us refuses plaintext, and we say what to do."""
     dsn = make_conninfo(dsn_of(secure_pair, side), sslmode="disable")
     refused(secure_pair, side, dsn, "no encryption", "sslmode=verify-full")
+
+
+@on_both_sides
+def test_a_server_that_is_not_verified(secure_pair: Pair, side: Role) -> None:
+    """A server beyond the loopback that may be anybody's is warned about, with the whole mend."""
+    address = own_address()
+    dsn = make_conninfo(
+        dsn_of(secure_pair, side), host=address, hostaddr=address, sslmode="require"
+    )
+    result = run_cdc(secure_pair, "check", env={f"CDC_{side.upper()}_DSN": dsn})
+    assert result.returncode == 0, result.stderr
+    assert f"CDC_{side.upper()}_DSN: reaches {address} with sslmode=require" in result.stdout
+    assert "?sslmode=verify-full&sslrootcert=" in result.stdout
 
 
 @on_both_sides
