@@ -1,7 +1,12 @@
 -- The bookkeeping of cdc on the target: where the stream stands, what was copied, what went wrong.
 -- Run by `cdc init` as the role in CDC_TARGET_DSN; safe to run again, by hand too (psql -f).
 
-create schema if not exists cdc;
+-- Not `create schema if not exists`: that takes CREATE on the database even where the schema exists.
+do $$ begin
+  if to_regnamespace('cdc') is null then
+    create schema cdc;
+  end if;
+end $$;
 
 create table if not exists cdc.checkpoint (
   slot              text primary key,
