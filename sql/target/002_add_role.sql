@@ -1,6 +1,6 @@
 -- A role of the daemon's own on the target: owns the tables that it writes and its bookkeeping, and
--- may do nothing else. Owner it has to be: it disables triggers, takes foreign keys off while it
--- copies, and restarts sequences.
+-- may do nothing else. Owner, for it disables triggers, makes foreign keys deferrable, takes them
+-- off while a table is filled, and restarts sequences.
 --
 -- Run in the target's database (psql --file) by its owner (on Neon the role of the project, such as
 -- neondb_owner), before or after the tables are there; safe to run again. Then set its password

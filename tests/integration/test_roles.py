@@ -86,6 +86,7 @@ def test_they_may_do_what_has_to_be_done(credit_pair: Pair, roles: Pair) -> None
     ok(roles, "check")
     run_sql(roles.target_dsn, OLDER)
     ok(roles, "init")
+    assert fetch(roles.target_dsn, "select count(claimed_by) >= 0 from cdc.checkpoint") == [True]
 
 
 def test_they_may_do_nothing_else(roles: Pair) -> None:
@@ -108,6 +109,18 @@ def test_they_may_do_nothing_else(roles: Pair) -> None:
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             run_sql(dsn, statement)
+
+
+def test_replication_reads_more_than_select(roles: Pair) -> None:
+    """Whoever has REPLICATION sees changes of tables that it may not read: docs/threat-model.md."""
+    run_sql(roles.source_admin_dsn, "create schema secret; create table secret.t (word text)")
+    slot = (f"{roles.slot}_2",)
+    fetch(roles.source_dsn, "select pg_create_logical_replication_slot(%s, 'test_decoding')", *slot)
+    run_sql(roles.source_admin_dsn, "insert into secret.t values ('swordfish')")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        fetch(roles.source_dsn, "select * from secret.t")
+    query = "select data from pg_logical_slot_get_changes(%s, null, null)"
+    assert "swordfish" in str(fetch(roles.source_dsn, query, *slot))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import re
 
+from tests import sizing
 from tests.bench.figures import Document
 from tests.bench.summary import summary
 from tests.reference import PAGE, entries, page
@@ -25,3 +26,17 @@ def test_figures_are_those_of_the_kept_run() -> None:
     """What the README says of speed is the summary of the run whose figures are kept."""
     kept = Document.read(sorted((CHECKOUT / "docs" / "bench").glob("*.json")))
     assert summary(kept) in (CHECKOUT / "README.md").read_text()
+
+
+def test_sizes_are_computed() -> None:
+    """The tables of docs/sizing.md are those of the kept run, and of the daemon's own terms."""
+    text = sizing.PAGE.read_text()
+    for table in sizing.tables():
+        assert table in text, "see `python -m tests.sizing`"
+
+
+def test_a_target_sleeps_as_the_page_says() -> None:
+    """The formula of docs/sizing.md gives what the daemon counts of its own questions."""
+    for interval_s in sizing.FLUSH_INTERVALS.values():
+        share = min(1, (sizing.BURST_S + 300) / (interval_s + sizing.BURST_S))
+        assert abs(sizing.awake_hours(interval_s) - 24 * share) < 0.05
