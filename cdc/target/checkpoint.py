@@ -92,7 +92,7 @@ async def bring_up_to_date(connection: Connection) -> bool:
     )
     row = await cursor.fetchone()
     assert row is not None
-    if row[1] != _bookkeeping_version():
+    if row[0] or row[1] != _bookkeeping_version():
         await add_bookkeeping(connection)
     return bool(row[0])
 
