@@ -31,8 +31,9 @@ check: $(INSTALLED) ## lint, format, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(INSTALLED) ## write docs/settings.md anew, from the settings' model
+docs: $(INSTALLED) ## renew what docs/ says of settings and sizes
 	@$(BIN)/python -m tests.reference
+	@$(BIN)/python -m tests.sizing
 
 bench: $(INSTALLED) ## measure the daemon against native replication; ARGS="insert hot --scale 0.05"
 	@$(BIN)/python -m tests.bench $(or $(ARGS),--help)

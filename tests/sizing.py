@@ -1,6 +1,6 @@
 """The tables of docs/sizing.md: computed from the kept run of the bench and the daemon's own terms.
 
-    python -m tests.sizing    # prints them, to be pasted into the page
+    python -m tests.sizing    # puts them into the page, as `make docs` does
 
 A unit test holds them and the page together.
 """
@@ -16,6 +16,8 @@ from tests.bench.report import peak
 from tests.servers import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "sizing.md"
+
+BLANK = "\n\n"
 
 GB = 1 << 30
 HOUR_S = 3600
@@ -125,5 +127,13 @@ def tables() -> list[str]:
     return ["\n".join(table) + "\n" for table in (machine(kept), retention(), awake())]
 
 
+def renewed(page: str) -> str:
+    """Give the page with its tables as they are now; each is known by its first line."""
+    for table in tables():
+        head, rest = page.split(table.partition("\n")[0], 1)
+        page = f"{head}{table}\n{rest.partition(BLANK)[2]}"
+    return page
+
+
 if __name__ == "__main__":
-    print("\n".join(tables()))  # noqa: T201  # to be pasted into the page
+    PAGE.write_text(renewed(PAGE.read_text()))
