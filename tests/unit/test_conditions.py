@@ -1,4 +1,4 @@
-"""Which conditions hold, from what a daemon knows of itself at a moment; and the page about them."""
+"""Which conditions hold, from what a daemon knows of itself; and the page about them."""
 
 import re
 from dataclasses import dataclass, replace
