@@ -297,6 +297,7 @@ class Daemon:
         ) as turn:
             self._streamed = True
             vitals.progress = turn.progress
+            vitals.progress.heard_at_s = monotonic()
             vitals.phase = Phase.SPOOLING if turn.copier is None else Phase.STREAMING
             vitals.problem = ""
             vitals.counts.streams += 1

@@ -1,14 +1,26 @@
 """A receiver of alerts: a real HTTP server beside the test, which answers as the test wants."""
 
 import json
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.servers import CHECKOUT
+
 # Nobody is to find it in a log.
 SECRET = "T0PSECRET"
+
+
+def is_genuine(headers: Mapping[str, str], body: bytes, key: bytes) -> bool:
+    """Tell whether what came is signed and new, by the recipe that docs/alerts.md gives."""
+    page = (CHECKOUT / "docs" / "alerts.md").read_text()
+    (recipe,) = re.findall(r"```python verify\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Callable[[Mapping[str, str], bytes, bytes], bool]] = {}
+    exec(recipe, names)
+    return names["is_genuine"](headers, body, key)
 
 
 @dataclass(slots=True, frozen=True)

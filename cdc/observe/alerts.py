@@ -58,7 +58,7 @@ class Episode:
     condition: Condition
     began_at_s: float
     seen_at_s: float
-    calm_s: float = CALM_S
+    calm_s: float
     told_at_s: float | None = None
     told: Condition | None = None
     """As it was told last, at its worst."""

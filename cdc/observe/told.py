@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from cdc.observe.alerts import Alert, Episode, Status
+from cdc.observe.alerts import CALM_S, Alert, Episode, Status
 from cdc.observe.conditions import KINDS, Condition, Severity
 from cdc.observe.now import Now
 
@@ -61,6 +61,7 @@ class Told:
                     condition,
                     began_at_s=now.at_s - (now.unix_s - entry.began_unix_s),
                     seen_at_s=now.at_s,
+                    calm_s=CALM_S,
                     told_at_s=now.at_s - (now.unix_s - entry.told_unix_s),
                     told=condition,
                     alerts=entry.alerts,

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -13,7 +12,7 @@ from cdc.observe.alerts import Alert, Status
 from cdc.observe.conditions import LAGGING, Condition, Severity
 from cdc.observe.webhook import Outcome, client, message, post, signed
 from cdc.settings import AlertSettings
-from tests.receiver import SECRET, Receiver, receiving
+from tests.receiver import SECRET, Receiver, is_genuine, receiving
 from tests.servers import CHECKOUT
 
 KEY = "a key of more than sixteen letters"
@@ -81,17 +80,8 @@ def test_a_problem_that_is_too_long() -> None:
 # Signed
 
 
-def recipe() -> Callable[[Mapping[str, str], bytes, bytes], bool]:
-    """The function that the page gives to receivers."""
-    (code,) = re.findall(r"```python verify\n(.*?)```", PAGE, re.DOTALL)
-    names: dict[str, Callable[[Mapping[str, str], bytes, bytes], bool]] = {}
-    exec(code, names)
-    return names["is_genuine"]
-
-
 async def test_the_page_says_how_to_verify() -> None:
     """Its recipe takes what came over the wire, and nothing that was changed on the way."""
-    is_genuine = recipe()
     with receiving() as receiver:
         assert (await tried(receiver, KEY)).arrived
     (request,) = receiver.requests
@@ -105,7 +95,7 @@ async def test_the_page_says_how_to_verify() -> None:
 
 def test_an_old_one_is_refused() -> None:
     """What somebody has recorded and sends again."""
-    assert not recipe()(signed(b"{}", KEY, 1e9), b"{}", KEY.encode())
+    assert not is_genuine(signed(b"{}", KEY, 1e9), b"{}", KEY.encode())
 
 
 async def test_without_a_key_nothing_is_signed() -> None:
