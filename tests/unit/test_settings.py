@@ -139,7 +139,7 @@ def test_the_key_of_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_where_alerts_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two credentials of one section; both shown as asterisks, a URL being one where it is given."""
+    """Two credentials of one section, masked; an empty URL is none."""
     write(tmp_path / "alerts.url", "https://hooks.example/hunter2\n")
     write(tmp_path / "alerts.key", "a key of more than sixteen letters\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
