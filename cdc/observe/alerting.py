@@ -1,12 +1,13 @@
 """A daemon's alerts, from its start to its last word: looks now and then, and has told what is due.
 
-    vitals ─► conditions ─► watch ─► webhook ─► told (what has arrived, kept on disk)
+    vitals ─► conditions ─► watch ─► delivery ─► told (what has arrived, kept on disk)
 
 Without `alerts.url` nothing is looked at, and nothing is remembered.
 """
 
 import asyncio
 import logging
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import uuid4
@@ -14,9 +15,10 @@ from uuid import uuid4
 from cdc.errors import SettingsError
 from cdc.observe.alerts import Alert, Status, Watch
 from cdc.observe.conditions import Condition, Kind, Severity, look
+from cdc.observe.delivery import Delivery
 from cdc.observe.now import now
 from cdc.observe.told import Told
-from cdc.observe.webhook import Outcome, Webhook, client, message, post
+from cdc.observe.webhook import Outcome, Sender, message
 from cdc.settings import Settings
 from cdc.vitals import Phase, Vitals
 
@@ -42,23 +44,21 @@ class Alerting:
         self._settings = settings
         self._told = Told(settings().state_dir, vitals.slot)
         self._watch = Watch(self._told.load(now()))
-        self._webhook = Webhook(lambda: settings().alerts, self._note)
+        self.delivery = Delivery(lambda: settings().alerts, self._note)
 
     async def run(self) -> None:
-        """Look and send, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._webhook.run())
-            while True:
-                if self._vitals.phase is not Phase.STOPPING:
-                    self._look()
-                await asyncio.sleep(LOOK_INTERVAL_S)
+        """Look now and then, until cancelled."""
+        while True:
+            if self._vitals.phase is not Phase.STOPPING:
+                self._look()
+            await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def close(self) -> None:
         """Say the last word, and wait for the receiver; not for long."""
         halted = self._vitals.phase is Phase.HALTED
         if halted:
             self._look()
-        await self._webhook.close(HALT_GRACE_S if halted else STOP_GRACE_S)
+        await self.delivery.close(HALT_GRACE_S if halted else STOP_GRACE_S)
 
     def _look(self) -> None:
         settings, moment = self._settings(), now()
@@ -67,7 +67,7 @@ class Alerting:
         # What is gathered on purpose does not lag.
         max_lag_s = settings.alerts.max_lag + settings.apply.flush_interval
         for alert in self._watch.see(look(self._vitals, moment, max_lag_s), moment.at_s):
-            self._webhook.put(message(alert, self._vitals.slot, moment.unix_s))
+            self.delivery.put(message(alert, self._vitals.slot, moment.unix_s))
 
     def _note(self, alert: Alert) -> None:
         self._told.note(alert, now())
@@ -77,21 +77,28 @@ class Alerting:
 async def alerting(vitals: Vitals, settings: Callable[[], Settings]) -> AsyncIterator[None]:
     """Alert until the end of the block, and say of a halt how it has ended."""
     alerts = Alerting(vitals, settings)
-    task = asyncio.create_task(alerts.run())
-    task.add_done_callback(_tell_fault)
+    tasks = [asyncio.create_task(work) for work in (alerts.run(), alerts.delivery.run())]
+    for task in tasks:
+        task.add_done_callback(_tell_fault)
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await alerts.close()
 
 
 def _tell_fault(task: asyncio.Task[None]) -> None:
-    """Say that alerts have ended before their time: the stream goes on without them."""
+    """Say that alerts have ended before their time: the stream goes on without them.
+
+    Not what the fault says: that could quote the URL.
+    """
     fault = None if task.cancelled() else task.exception()
     if fault is not None:
-        log.error("a fault of cdc itself: no alert is sent any more", exc_info=fault)
+        where = "".join(traceback.format_tb(fault.__traceback__))
+        about = {"error": type(fault).__name__, "where": where}
+        log.error("a fault of cdc itself: no alert is sent any more", extra=about)
 
 
 _TEST = Kind(
@@ -112,5 +119,8 @@ async def try_out(settings: Settings) -> Outcome:
     condition = Condition(_TEST, _TEST.severity, "sent by `cdc alert test`", _TEST.next)
     alert = Alert(uuid4().hex, 1, Status.FIRING, condition, began_at_s=0.0, lasted_s=0.0)
     body = message(alert, settings.source.slot, now().unix_s).body
-    async with client() as sender:
-        return await post(sender, settings.alerts, body)
+    sender = Sender()
+    try:
+        return await sender.post(settings.alerts, body)
+    finally:
+        await sender.close()

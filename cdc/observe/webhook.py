@@ -1,8 +1,7 @@
-"""Sends alerts to a webhook: JSON by POST, signed, tried again until it arrives or is hopeless.
+"""What is sent of an alert, and one try to send it: JSON by POST, signed, with short timeouts.
 
-It runs beside the stream and never makes it wait: a bounded queue, short timeouts, one alert at a
-time, in order. An alert has arrived when the receiver answers 2xx. A network that fails, 5xx and
-429 are tried again for an hour; any other answer is the receiver's word that it never will.
+An alert has arrived when the receiver answers 2xx. A network that fails, 5xx and 429 are worth
+another try (`delivery`); any other answer is the receiver's word that it never will be.
 
 The URL is a secret: whoever has it may post. It stands in no log line, no error and no answer, and
 so the HTTP library's own messages, which quote it, are never passed on.
@@ -11,42 +10,30 @@ so the HTTP library's own messages, which quote it, are never passed on.
 import asyncio
 import hashlib
 import hmac
-import logging
 import os
 import socket
 import ssl
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from time import monotonic, time
+from time import time
 
 import httpx
 import orjson
 
 from cdc import __version__
-from cdc.backoff import delays
 from cdc.observe.alerts import Alert
 from cdc.observe.health import iso
 from cdc.settings import AlertSettings
-
-log = logging.getLogger(__name__)
 
 # Receivers answer within a second; one that needs longer is as good as away.
 _CONNECT_S = 3.0
 _ANSWER_S = 5.0
 
-# After so long a receiver has been away for longer than a restart, and a newer alert may matter
-# more; what still holds is told again anyway (`alerts.REMIND_S`).
-_GIVE_UP_S = 3600.0
-
 # The most that a receiver may ask us to wait (Retry-After).
 _LONGEST_WAIT_S = 300.0
-
-# Each kind of alert at most twice an hour: more than these are never news.
-_QUEUED = 50
 
 # Bytes of a problem that names every table of a large schema would be refused as too large.
 _LONGEST_DETAIL = 2000
@@ -112,32 +99,51 @@ class Outcome:
     """How long the receiver asks us to wait before the next try."""
 
 
-async def post(client: httpx.AsyncClient, settings: AlertSettings, body: bytes) -> Outcome:
-    """Try once to deliver a body."""
+class Sender:
+    """An HTTP client, made when it is first needed: that takes 30 ms, and most never need it."""
+
+    def __init__(self) -> None:
+        self._client: httpx.AsyncClient | None = None
+
+    async def post(self, settings: AlertSettings, body: bytes) -> Outcome:
+        """Try once to deliver a body."""
+        try:
+            self._client = self._client or _client()
+        except (OSError, ValueError, ImportError) as ex:
+            problem = f"nothing can be sent ({type(ex).__name__}): see HTTPS_PROXY, SSL_CERT_FILE"
+            return Outcome(arrived=False, said=problem)
+        try:
+            return await _post(self._client, settings, body)
+        except TimeoutError:
+            return Outcome(arrived=False, said=f"no answer within {_CONNECT_S + _ANSWER_S:.0f} s")
+        except httpx.InvalidURL:
+            return Outcome(arrived=False, said="alerts.url is no URL", hopeless=True)
+        except (httpx.HTTPError, OSError) as ex:
+            return Outcome(arrived=False, said=_reason(ex))
+
+    async def close(self) -> None:
+        """Close what is open."""
+        if self._client is not None:
+            await self._client.aclose()
+
+
+def _client() -> httpx.AsyncClient:
+    """Return a client that follows no redirection: it would take the alert elsewhere."""
+    return httpx.AsyncClient(timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S))
+
+
+async def _post(client: httpx.AsyncClient, settings: AlertSettings, body: bytes) -> Outcome:
     assert settings.url is not None
+    url = settings.url.get_secret_value()
     headers = {"Content-Type": "application/json", "User-Agent": f"cdc/{__version__}"}
     if settings.key is not None:
         headers |= signed(body, settings.key.get_secret_value(), time())
-    try:
-        # What the receiver answers beside its status is not read: it may be of any size.
-        async with (
-            asyncio.timeout(_CONNECT_S + _ANSWER_S),
-            client.stream(
-                "POST", settings.url.get_secret_value(), content=body, headers=headers
-            ) as response,
-        ):
-            return _judged(response)
-    except TimeoutError:
-        return Outcome(arrived=False, said=f"no answer within {_CONNECT_S + _ANSWER_S:.0f} s")
-    except httpx.InvalidURL:
-        return Outcome(arrived=False, said="alerts.url is no URL", hopeless=True)
-    except (httpx.HTTPError, OSError) as ex:
-        return Outcome(arrived=False, said=_reason(ex))
-
-
-def client() -> httpx.AsyncClient:
-    """Return what sends; it follows no redirection, since that would take the alert elsewhere."""
-    return httpx.AsyncClient(timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S))
+    async with (
+        asyncio.timeout(_CONNECT_S + _ANSWER_S),
+        client.stream("POST", url, content=body, headers=headers) as response,
+    ):
+        # What it says beside its status is not read: that may be of any size.
+        return _judged(response)
 
 
 def _judged(response: httpx.Response) -> Outcome:
@@ -187,83 +193,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
             error = error.exceptions[0]
         else:
             error = error.__cause__ or error.__context__
-
-
-class Webhook:
-    """The queue of one daemon's alerts, and who empties it."""
-
-    def __init__(
-        self, settings: Callable[[], AlertSettings], arrived: Callable[[Alert], None]
-    ) -> None:
-        """Ask for `settings` each time: they may change. Tell `arrived` of each that has."""
-        self._settings = settings
-        self._arrived = arrived
-        self._waiting: deque[Message] = deque()
-        self._news = asyncio.Event()
-        self._client: httpx.AsyncClient | None = None
-
-    def put(self, message: Message) -> None:
-        """Have an alert sent; never waits. Where there are too many, the oldest is given up."""
-        if len(self._waiting) >= _QUEUED:
-            _give_up(self._waiting.popleft(), "too many wait before it")
-        self._waiting.append(message)
-        self._news.set()
-
-    async def run(self) -> None:
-        """Send what comes, until cancelled; then what is left is left to `close`."""
-        while True:
-            while self._waiting:
-                message = self._waiting[0]
-                await self._deliver(message)
-                if self._waiting and self._waiting[0] is message:
-                    self._waiting.popleft()
-            self._news.clear()
-            await self._news.wait()
-
-    async def close(self, within_s: float) -> None:
-        """Send what is left, as far as there is time for it: the newest first, the last word.
-
-        An alert that was under way may so arrive twice, with the same id.
-        """
-        try:
-            async with asyncio.timeout(within_s):
-                while self._waiting:
-                    await self._deliver(self._waiting[-1])
-                    self._waiting.pop()
-        except TimeoutError:
-            for message in self._waiting:
-                _give_up(message, "the daemon has ended before the receiver answered")
-        if self._client is not None:
-            await self._client.aclose()
-
-    async def _deliver(self, message: Message) -> None:
-        """Try until it has arrived, or is given up."""
-        waits, since, told = delays(), monotonic(), False
-        while True:
-            settings = self._settings()
-            if settings.url is None:
-                return
-            if self._client is None:
-                self._client = client()
-            outcome = await post(self._client, settings, message.body)
-            if outcome.arrived:
-                log.info("alert delivered", extra=_about(message.alert))
-                self._arrived(message.alert)
-                return
-            if outcome.hopeless or monotonic() - since > _GIVE_UP_S:
-                _give_up(message, outcome.said)
-                return
-            if not told:
-                told = True
-                about = _about(message.alert)
-                log.warning("alert not delivered yet", extra=about | {"error": outcome.said})
-            await asyncio.sleep(max(next(waits), outcome.wait_s))
-
-
-def _give_up(message: Message, reason: str) -> None:
-    about = _about(message.alert)
-    log.error("alert not delivered", extra=about | {"error": reason})
-
-
-def _about(alert: Alert) -> dict[str, str]:
-    return {"alert": alert.condition.kind.name, "status": alert.status, "id": alert.id}

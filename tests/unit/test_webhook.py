@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from cdc.observe.alerts import Alert, Status
 from cdc.observe.conditions import LAGGING, Condition, Severity
-from cdc.observe.webhook import Outcome, client, message, post, signed
+from cdc.observe.webhook import Outcome, Sender, message, signed
 from cdc.settings import AlertSettings
 from tests.receiver import SECRET, Receiver, is_genuine, receiving
 from tests.servers import CHECKOUT
@@ -36,8 +36,11 @@ async def tried(receiver: Receiver, key: str | None = None) -> Outcome:
     settings = AlertSettings(
         url=SecretStr(receiver.url), key=None if key is None else SecretStr(key)
     )
-    async with client() as sender:
-        return await post(sender, settings, message(alert(), "cdc_credit", 1e9).body)
+    sender = Sender()
+    try:
+        return await sender.post(settings, message(alert(), "cdc_credit", 1e9).body)
+    finally:
+        await sender.close()
 
 
 def test_what_is_sent() -> None:
@@ -180,4 +183,13 @@ async def test_a_receiver_that_speaks_no_tls() -> None:
     assert not outcome.arrived
     assert not outcome.hopeless
     assert "TLS" in outcome.said
+    assert SECRET not in outcome.said
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "HTTPS_PROXY"])
+async def test_an_environment_that_is_wrong(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is worth another try: nobody knows what the file is there for."""
+    monkeypatch.setenv(variable, f"/nowhere/{SECRET}")
+    outcome = await tried(Receiver(url="https://127.0.0.1:9/"))
+    assert (outcome.arrived, outcome.hopeless) == (False, False)
     assert SECRET not in outcome.said
