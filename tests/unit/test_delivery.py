@@ -11,6 +11,7 @@ from cdc.observe.conditions import LAGGING, Condition, Severity
 from cdc.observe.delivery import Delivery
 from cdc.observe.webhook import message
 from cdc.settings import AlertSettings
+from tests.databases import wait_until
 from tests.receiver import Receiver, receiving
 
 
@@ -46,17 +47,10 @@ def came(receiver: Receiver) -> list[str]:
     return [request.content["incident"] for request in receiver.requests]
 
 
-async def wait_for(receiver: Receiver, requests: int) -> None:
-    """Wait until so many requests have come."""
-    async with asyncio.timeout(20):
-        while len(receiver.requests) < requests:
-            await asyncio.sleep(0.01)
-
-
 async def run_until(daemon: Daemon, receiver: Receiver, requests: int) -> None:
     """Deliver until so many requests have come."""
     task = asyncio.create_task(daemon.delivery.run())
-    await wait_for(receiver, requests)
+    await asyncio.to_thread(wait_until, lambda: len(receiver.requests) >= requests)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
