@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 
-from cdc.backoff import Verdict, described, judge
+from cdc.backoff import described
 from cdc.daemon import Daemon, Until
-from cdc.errors import CdcError, SettingsError
+from cdc.errors import CdcError, SettingsError, Unavailable
 from cdc.observe.history import INTERVAL_S, History
 from cdc.observe.notify import Notifier
 from cdc.observe.now import now
@@ -64,8 +64,8 @@ class Service:
         log.info("stopped", extra=awake())
 
     def _note_end(self, error: Exception) -> None:
-        """Note by what the daemon ends: a halt, if it would end by the same when started again."""
-        if judge(error) is Verdict.RETRY:
+        """Note by what the daemon ends: a halt, unless to start it again may help."""
+        if isinstance(error, Unavailable):
             return
         self._vitals.phase, self._vitals.problem = Phase.HALTED, described(error)
         self._vitals.hint = error.hint if isinstance(error, CdcError) else ""

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -136,12 +137,28 @@ def test_a_daemon_that_cannot_begin(tiny: Pair, receiver: Receiver) -> None:
     assert "cannot listen" in receiver.requests[0].content["detail"]
 
 
-def test_a_database_that_says_no(tiny: Pair, receiver: Receiver) -> None:
-    """What a server refuses for good ends the daemon, and is told as what it is."""
-    with running(tiny, to(receiver, nowhere(tiny))) as daemon:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"dbname": "nowhere"}, '"nowhere" does not exist'), ({"sslmode": "require"}, "SSL")],
+)
+def test_a_database_that_says_no(
+    tiny: Pair, receiver: Receiver, change: dict[str, str], said: str
+) -> None:
+    """What a server refuses for good, or one that is not trusted, is told as what it is."""
+    dsn = make_conninfo(tiny.target_dsn, **change)
+    with running(tiny, to(receiver, {"CDC_TARGET_DSN": dsn})) as daemon:
         assert daemon.process.wait(30) == 78, daemon.log()
     assert receiver.told() == [("halted", "firing", "critical")]
-    assert '"nowhere" does not exist' in receiver.requests[0].content["detail"]
+    assert said in receiver.requests[0].content["detail"]
+
+
+def test_a_port_that_is_taken(tiny: Pair, receiver: Receiver) -> None:
+    """What may be well when it is started again is no halt: exit 75, and nobody is called."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        with running(tiny, to(receiver, {"CDC_HTTP_LISTEN": listen})) as daemon:
+            assert daemon.process.wait(30) == 75, daemon.log()
+    assert receiver.requests == []
 
 
 def nowhere(pair: Pair) -> dict[str, str]:
