@@ -2,8 +2,6 @@
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import pytest
 from pydantic import SecretStr
@@ -137,24 +135,24 @@ async def test_what_is_made_of_an_answer(status: int, *, arrived: bool, hopeless
 
 
 @pytest.mark.parametrize(
-    ("asked", "least_s", "most_s"),
+    ("asked", "wait_s"),
     [
-        ("7", 7, 7),
-        ("0", 0, 0),
-        ("86400", 300, 300),
-        ("soon", 0, 0),
-        ("-5", 0, 0),
-        ("²", 0, 0),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True), 30, 90),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
+        ("7", 7),
+        ("0", 0),
+        ("86400", 300),
+        ("soon", 0),
+        ("-5", 0),
+        ("²", 0),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", 300),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
     ],
 )
-async def test_a_receiver_may_ask_to_wait(asked: str, least_s: float, most_s: float) -> None:
+async def test_a_receiver_may_ask_to_wait(asked: str, wait_s: float) -> None:
     """Seconds or a date, for five minutes at most."""
     with receiving() as receiver:
         receiver.answers, receiver.headers = [429], {"Retry-After": asked}
         outcome = await tried(receiver)
-    assert least_s <= outcome.wait_s <= most_s
+    assert outcome.wait_s == wait_s
 
 
 @pytest.mark.parametrize(
