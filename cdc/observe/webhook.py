@@ -24,7 +24,7 @@ import httpx
 import orjson
 
 from cdc import __version__
-from cdc.observe.alerts import Alert
+from cdc.observe.alerts import Alert, Status
 from cdc.observe.health import iso
 from cdc.settings import AlertSettings
 
@@ -54,8 +54,11 @@ def message(alert: Alert, slot: str, unix_s: float) -> Message:
     detail = condition.detail
     if len(detail) > _LONGEST_DETAIL:
         detail = f"{detail[:_LONGEST_DETAIL]}…"
-    said = f"[{alert.status} · {severity}] cdc {slot} on {host}: {condition.kind.what}"
-    text = "\n".join(line for line in (said, detail, f"Next: {condition.next}") if line)
+    lines = [f"[{alert.status} · {severity}] cdc {slot} on {host}: {condition.kind.what}"]
+    if alert.status is Status.RESOLVED:
+        lines.append(f"That is over; it lasted {alert.lasted_s:,.0f} s.")
+    else:
+        lines += [line for line in (detail, f"Next: {condition.next}") if line]
     content = {
         "id": alert.id,
         "incident": alert.incident,
@@ -70,7 +73,7 @@ def message(alert: Alert, slot: str, unix_s: float) -> Message:
         "time": iso(unix_s),
         "hostname": host,
         "version": __version__,
-        "text": _escaped(text),
+        "text": _escaped("\n".join(lines)),
     }
     return Message(alert, orjson.dumps(content))
 

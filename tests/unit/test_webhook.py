@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
@@ -71,6 +72,15 @@ def test_a_text_for_people() -> None:
     assert first.startswith("[firing · warning] cdc cdc_credit on ")
     assert first.endswith(LAGGING.what)
     assert others == ["behind &lt;!channel&gt; &amp; more", "Next: `cdc lag`"]
+
+
+def test_a_text_about_the_end() -> None:
+    """Who reads it has nothing to do any more."""
+    resolved = replace(alert(), status=Status.RESOLVED)
+    text = json.loads(message(resolved, "cdc_credit", 1e9).body)["text"]
+    first, *others = text.splitlines()
+    assert first.startswith("[resolved · warning] cdc cdc_credit on ")
+    assert others == ["That is over; it lasted 61 s."]
 
 
 def test_a_problem_that_is_too_long() -> None:
