@@ -15,7 +15,7 @@ from time import monotonic
 
 import psycopg
 
-from cdc.backoff import LONGEST_DELAY_S, Verdict, delays, described, judge
+from cdc.backoff import LONGEST_DELAY_S, Verdict, delays, described, judge, untrusted
 from cdc.changes.copies import Copies
 from cdc.errors import CdcError, PositionLost, TargetAway
 from cdc.lsn import Lsn
@@ -86,6 +86,7 @@ class Daemon:
             else Limits(away_s=choice.away_s(settings))
         )
         self._copies: Copies | None = None
+        self._unready: Exception | None = None
         self._ready = False
         self._reloaded = False
         self._streamed = False
@@ -143,7 +144,7 @@ class Daemon:
             try:
                 await self._take_turn_or_renew()
             except (psycopg.Error, CdcError, OSError) as ex:
-                if judge(ex) is not Verdict.RETRY:
+                if self._hopeless(ex):
                     raise
                 self._note_failure(ex)
                 self._away = self._away or isinstance(ex, TargetAway)
@@ -164,6 +165,7 @@ class Daemon:
         await self._target.close()
         self._reloaded = self._ready = False
         self._target = self._make_target()
+        self._vitals.phase = Phase.STARTING
         self._copies = None
         if not self._until.asked:
             self._limits = Limits(away_s=choice.away_s(self._settings))
@@ -173,8 +175,20 @@ class Daemon:
         vitals = self._vitals
         vitals.phase, vitals.problem = Phase.WAITING, described(error)
         vitals.hint = error.hint if isinstance(error, CdcError) else ""
-        if not isinstance(error, TargetAway):
+        # What stood in the way of preparing, and is raised since the source answers, is the
+        # target's.
+        if not isinstance(error, TargetAway) and error is not self._unready:
             vitals.source_answers = False
+
+    def _hopeless(self, error: BaseException) -> bool:
+        """Tell whether to try again cannot help.
+
+        A server that we have worked with may be trusted again, as its certificate is mended; one
+        that was never trusted is a DSN to be mended, which we would read no more.
+        """
+        if not self._ready and untrusted(error) is not None:
+            return True
+        return judge(error) is not Verdict.RETRY
 
     async def _take_turn_or_renew(self) -> None:
         try:
@@ -216,7 +230,7 @@ class Daemon:
     async def _stream_once(self) -> None:
         """One turn: from connecting to the source to the end of its stream."""
         settings = self._settings
-        unready = await self._prepare()
+        self._unready = unready = await self._prepare()
         if self._until.copied and self._copies is not None and not self._copies.pending:
             self._ended = True
             return
@@ -268,7 +282,7 @@ class Daemon:
             await prepare(self._settings, snapshot=True)
             self._copies = await self._load_copies()
         except (psycopg.Error, CdcError, OSError) as ex:
-            if judge(ex) is not Verdict.RETRY or self._until.asked:
+            if self._hopeless(ex) or self._until.asked:
                 raise
             return ex
         self._ready = True
@@ -285,6 +299,7 @@ class Daemon:
         ) as turn:
             self._streamed = True
             vitals.progress = turn.progress
+            vitals.progress.heard_at_s = monotonic()
             vitals.phase = Phase.SPOOLING if turn.copier is None else Phase.STREAMING
             vitals.problem = vitals.hint = ""
             vitals.streamed_at_s = monotonic()

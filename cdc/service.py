@@ -17,13 +17,10 @@ from time import monotonic
 
 from cdc.backoff import described
 from cdc.daemon import Daemon, Until
-from cdc.errors import CdcError, SettingsError
+from cdc.errors import CdcError, SettingsError, Unavailable
 from cdc.observe.history import INTERVAL_S, History
-from cdc.observe.http import Answers, application
 from cdc.observe.notify import Notifier
 from cdc.observe.now import now
-from cdc.observe.server import bind, serving
-from cdc.observe.telemetry import Telemetry
 from cdc.progress import CopyProgress
 from cdc.settings import Settings
 from cdc.sync.copier import Report
@@ -61,21 +58,35 @@ class Service:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         async with AsyncExitStack() as beside:
             await beside.enter_async_context(_task(_collect_garbage()))
-            if not self._until.asked:
-                await self._observe(beside)
             try:
+                if not self._until.asked:
+                    await self._observe(beside)
                 await self._daemon.run()
             except Exception as ex:
-                self._vitals.phase, self._vitals.problem = Phase.HALTED, described(ex)
-                self._vitals.hint = ex.hint if isinstance(ex, CdcError) else ""
+                self._note_end(ex)
                 await self._be_seen()
                 raise
             finally:
                 self._notifier.stopping()
         log.info("stopped", extra=awake())
 
+    def _note_end(self, error: Exception) -> None:
+        """Note by what the daemon ends: a halt, unless to start it again may help."""
+        if isinstance(error, Unavailable):
+            return
+        self._vitals.phase, self._vitals.problem = Phase.HALTED, described(error)
+        self._vitals.hint = error.hint if isinstance(error, CdcError) else ""
+
     async def _observe(self, beside: AsyncExitStack) -> None:
         """Serve and tell, until the stack is closed."""
+        # Of each start 100 ms, for a daemon alone.
+        from cdc.observe.alerting import alerting  # noqa: PLC0415
+        from cdc.observe.http import Answers, application  # noqa: PLC0415
+        from cdc.observe.server import bind, serving  # noqa: PLC0415
+        from cdc.observe.telemetry import Telemetry  # noqa: PLC0415
+
+        # The first to come and the last to go: what ends the daemon from here on is alerted.
+        await beside.enter_async_context(alerting(self._vitals, lambda: self._settings))
         telemetry = Telemetry(self._vitals)
         beside.push_async_callback(telemetry.close)
         history = History()
@@ -94,7 +105,7 @@ class Service:
 
     async def _be_seen(self) -> None:
         """Stay for a moment after a halt: who looks at the page is told why, and what to run."""
-        if self._serves:
+        if self._serves and self._vitals.phase is Phase.HALTED:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SEEN_S):
                     await self._stopping.wait()

@@ -89,7 +89,8 @@ def _stream(vitals: Vitals, history: History, now: Now) -> dict[str, object]:
     behind = None if source_lsn is None else max(source_lsn - progress.received, 0)
     return told | {
         "received": format_lsn(progress.received),
-        "applied": format_lsn(progress.reached),
+        "checkpoint": format_lsn(progress.checkpoint),
+        "reached": format_lsn(progress.reached),
         "confirmed": format_lsn(progress.confirmed),
         "heardAt": _unix(progress.heard_at_s, now),
         "toReceiveBytes": behind,

@@ -1,1 +1,1 @@
-"""The daemon as those who operate it meet it: what it serves, tells and is started by."""
+"""What an operator touches: the service, what it serves and tells, the page and the image."""

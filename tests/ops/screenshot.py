@@ -19,13 +19,13 @@ from typing import Literal
 
 import psycopg
 
-from cdc.demo.server import free_port
 from cdc.demo.workload import Workload, load
 from tests.databases import run_sql
 from tests.ops.browser import chromium, open_page
 from tests.pair import Pair, execute, make_pair
 from tests.process import environment, ok
 from tests.servers import SessionServers, Versions
+from tests.serving import free_port
 
 HOUR_S = 72.0
 

@@ -1,17 +1,13 @@
 """What the daemon knows of both databases without asking them: what the page is made of."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import httpx
 import msgspec
 import psycopg
 
-from cdc.demo.server import free_port
 from tests.accounts import INSERT, SCHEMA
 from tests.databases import fetch, migrate, run_sql, wait_until
 from tests.pair import Pair
-from tests.process import ok, streaming
+from tests.process import ok
+from tests.serving import get, serving
 
 TABLES = """
 create schema credit;
@@ -29,6 +25,7 @@ insert into credit.counted select generate_series(1, 500);
 insert into credit.parted select generate_series(0, 199);
 """
 
+QUARANTINE = {"CDC_APPLY_ON_ERROR": "quarantine"}
 REFUSING = "alter table credit.account add constraint small check (balance < 1000)"
 GAP = "insert into cdc.ledger (slot, event, from_lsn, detail) values (%s, 'gap', '0/1', 'a gap')"
 
@@ -56,20 +53,9 @@ class Told(msgspec.Struct):
     target: TargetTold
 
 
-@contextmanager
-def glancing(pair: Pair, **settings: str) -> Iterator[httpx.Client]:
-    """Run a daemon; give who asks it."""
-    listen = f"127.0.0.1:{free_port()}"
-    with (
-        streaming(pair, {"CDC_HTTP_LISTEN": listen, **settings}),
-        httpx.Client(base_url=f"http://{listen}") as client,
-    ):
-        yield client
-
-
-def told(client: httpx.Client) -> Told:
-    """Give what it tells."""
-    return msgspec.json.decode(client.get("/api/glance").raise_for_status().content, type=Told)
+def told(port: int) -> Told:
+    """Give what a daemon tells."""
+    return msgspec.json.decode(get(port, "/api/glance").body, type=Told)
 
 
 def test_rows_are_what_the_source_s_statistics_say(pair: Pair) -> None:
@@ -79,8 +65,8 @@ def test_rows_are_what_the_source_s_statistics_say(pair: Pair) -> None:
     with psycopg.connect(pair.source_dsn, autocommit=True) as source:
         source.execute("analyze credit.counted, credit.parted")
         source.execute("insert into credit.fresh select generate_series(1, 7)")
-    with glancing(pair) as client:
-        rows = {table.name: table.rows for table in told(client).tables}
+    with serving(pair) as (_, port):
+        rows = {table.name: table.rows for table in told(port).tables}
     # Each partition is published by itself.
     assert rows == {"counted": 500, "fresh": 7, "nothing": None, "part_1": 100, "part_2": 100}
 
@@ -97,8 +83,8 @@ def test_a_partitioned_table_has_the_rows_of_its_partitions(pair: Pair) -> None:
     )
     with psycopg.connect(pair.source_dsn, autocommit=True) as source:
         source.execute("analyze credit.parted")
-    with glancing(pair) as client:
-        rows = {table.name: table.rows for table in told(client).tables}
+    with serving(pair) as (_, port):
+        rows = {table.name: table.rows for table in told(port).tables}
     assert rows["parted"] == 200
 
 
@@ -109,24 +95,24 @@ def test_what_waits_is_known_from_the_start(pair: Pair) -> None:
     ok(pair, "init")
     run_sql(pair.target_dsn, GAP, pair.slot)
     run_sql(pair.source_dsn, "insert into credit.account values (1, 5000), (2, 5000), (3, 3)")
-    with glancing(pair, CDC_APPLY_ON_ERROR="quarantine") as client:
-        wait_until(lambda: told(client).target.quarantined_rows == 2)
-    with glancing(pair, CDC_APPLY_ON_ERROR="quarantine") as client:
-        target = told(client).target
+    with serving(pair, QUARANTINE) as (_, port):
+        wait_until(lambda: told(port).target.quarantined_rows == 2)
+    with serving(pair, QUARANTINE) as (_, port):
+        target = told(port).target
         assert (target.quarantined_rows, target.open_entries) == (2, 1)
 
 
 def test_to_look_at_the_page_asks_the_target_nothing(pair: Pair) -> None:
     """A target that was left alone is left alone, however often somebody looks."""
     migrate(pair, SCHEMA)
-    with glancing(pair, CDC_TARGET_IDLE_DISCONNECT="1") as client:
+    with serving(pair, {"CDC_TARGET_IDLE_DISCONNECT": "1"}) as (_, port):
         run_sql(pair.source_dsn, INSERT, 1, 5)
-        wait_until(lambda: sum(table.received for table in told(client).tables) == 5)
+        wait_until(lambda: sum(table.received for table in told(port).tables) == 5)
         sessions = (
             "select from pg_stat_activity where application_name like 'cdc%%' and datname = %s"
         )
         wait_until(lambda: fetch(pair.target_admin_dsn, sessions, pair.slot) == [])
         for _ in range(20):
-            assert client.get("/").status_code == 200
-            assert told(client).target.quarantined_rows == 0
+            assert get(port, "/").status == 200
+            assert told(port).target.quarantined_rows == 0
             assert fetch(pair.target_admin_dsn, sessions, pair.slot) == []

@@ -7,20 +7,20 @@ from contextlib import contextmanager
 import psycopg
 from playwright.sync_api import Browser, expect
 
-from cdc.demo.server import free_port
 from tests.accounts import INSERT, SCHEMA
 from tests.databases import migrate, run_sql
 from tests.ops.browser import cell, open_page
 from tests.pair import Pair
 from tests.process import Daemon, streaming
 from tests.servers import stoppable
+from tests.serving import free_port
 
 # What the browser itself says when nobody answers.
 REFUSED = "Failed to load resource: net::ERR_CONNECTION_REFUSED"
 
 
 @contextmanager
-def serving(pair: Pair, listen: str, *, max_lag_s: int = 60) -> Iterator[Daemon]:
+def listening(pair: Pair, listen: str, *, max_lag_s: int = 60) -> Iterator[Daemon]:
     """Run a daemon with a page."""
     with streaming(pair, {"CDC_HTTP_LISTEN": listen, "CDC_HTTP_MAX_LAG": str(max_lag_s)}) as daemon:
         yield daemon
@@ -30,7 +30,7 @@ def test_it_shows_what_flows(browser: Browser, pair: Pair) -> None:
     """In sync; numbers grow with what is written; the hour is drawn; nobody else is asked."""
     migrate(pair, SCHEMA)
     listen = f"127.0.0.1:{free_port()}"
-    with serving(pair, listen):
+    with listening(pair, listen):
         watched = open_page(browser, f"http://{listen}/")
         page = watched.page
         expect(page.get_by_role("status")).to_have_text("In sync")
@@ -51,7 +51,7 @@ def test_it_follows_a_target_that_goes_and_comes_back(browser: Browser, pair: Pa
     """Behind a target that is away the copy is stalled; once that is back it is in sync again."""
     migrate(pair, SCHEMA)
     target, listen = stoppable(pair.target), f"127.0.0.1:{free_port()}"
-    with serving(pair, listen, max_lag_s=1):
+    with listening(pair, listen, max_lag_s=1):
         page = open_page(browser, f"http://{listen}/").page
         expect(page.get_by_role("status")).to_have_text("In sync")
         target.stop()
@@ -71,7 +71,7 @@ def test_it_follows_lag(browser: Browser, pair: Pair) -> None:
     """While a lock on the target is in the way, the lag grows past the limit, and then goes."""
     migrate(pair, SCHEMA)
     listen = f"127.0.0.1:{free_port()}"
-    with serving(pair, listen, max_lag_s=1):
+    with listening(pair, listen, max_lag_s=1):
         page = open_page(browser, f"http://{listen}/").page
         with psycopg.connect(pair.target_dsn) as blocking:
             blocking.execute("lock table credit.account")
@@ -87,7 +87,7 @@ def test_it_says_why_the_daemon_halted(browser: Browser, pair: Pair) -> None:
     migrate(pair, SCHEMA)
     run_sql(pair.target_dsn, "alter table credit.account add check (balance < 1000)")
     listen = f"127.0.0.1:{free_port()}"
-    with serving(pair, listen) as daemon:
+    with listening(pair, listen) as daemon:
         page = open_page(browser, f"http://{listen}/").page
         run_sql(pair.source_dsn, "insert into credit.account values (1, 31337)")
         expect(page.get_by_role("status")).to_have_text("Halted")
@@ -104,7 +104,7 @@ def test_it_outlives_the_daemon(browser: Browser, pair: Pair) -> None:
     """While nobody answers it says so, keeps what it knew, and goes on by itself afterwards."""
     migrate(pair, SCHEMA)
     listen = f"127.0.0.1:{free_port()}"
-    with serving(pair, listen) as daemon:
+    with listening(pair, listen) as daemon:
         watched = open_page(browser, f"http://{listen}/")
         page = watched.page
         expect(page.get_by_role("status")).to_have_text("In sync")
@@ -115,7 +115,7 @@ def test_it_outlives_the_daemon(browser: Browser, pair: Pair) -> None:
     expect(page.locator("body")).to_have_class("stale")
     expect(page.get_by_role("rowheader", name="credit.account")).to_be_visible()
     expect(page.locator("#clock")).to_have_text(re.compile(r"updated \d+ s ago"))
-    with serving(pair, listen):
+    with listening(pair, listen):
         expect(page.get_by_role("status")).to_have_text("In sync")
         expect(page.locator("body")).not_to_have_class("stale")
         assert {*watched.complaints} == {REFUSED}

@@ -10,7 +10,6 @@ from importlib import resources
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from cdc.demo.server import free_port
 from cdc.lsn import Lsn
 from cdc.observe.glance import glance
 from cdc.observe.history import History
@@ -19,8 +18,8 @@ from cdc.vitals import Phase, Vitals
 from tests.databases import migrate
 from tests.ops.browser import Watched, cell, open_page
 from tests.pair import make_pair
-from tests.process import streaming
 from tests.servers import SessionServers, Versions
+from tests.serving import LOOPBACK, serving
 from tests.unit.daemon import END, MAX_LAG_S, NOW, caught_up, fall_behind, later
 
 EVIL = "<script>document.title='taken'</script><b>x</b>"
@@ -43,11 +42,11 @@ VIOLATIONS = (
 @pytest.fixture(scope="module")
 def shared(servers: SessionServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page of a daemon that is looked at, and left as it is."""
-    folder, listen = tmp_path_factory.mktemp("page") / "state", f"127.0.0.1:{free_port()}"
+    folder = tmp_path_factory.mktemp("page") / "state"
     with make_pair(servers, Versions(), folder, credit=False) as pair:
         migrate(pair, SCHEMA)
-        with streaming(pair, {"CDC_HTTP_LISTEN": listen}):
-            yield f"http://{listen}/"
+        with serving(pair) as (_, port):
+            yield f"http://{LOOPBACK}:{port}/"
 
 
 def look(browser: Browser, url: str, vitals: Vitals, *, width: int = 1280) -> Watched:

@@ -65,7 +65,7 @@ def test_an_idle_pipeline() -> None:
     assert told["heed"] == []
     assert told["health"]["lagSeconds"] == 0
     assert (told["stream"]["toReceiveBytes"], told["stream"]["toApplyBytes"]) == (0, 0)
-    assert told["stream"]["received"] == told["stream"]["applied"] == "0/2000"
+    assert told["stream"]["received"] == told["stream"]["reached"] == "0/2000"
 
 
 def test_a_daemon_that_has_just_begun_knows_nothing() -> None:
