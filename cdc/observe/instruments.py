@@ -161,6 +161,10 @@ _PROCESS = (
         lambda v, _: _of_stream(v, lambda p: p.spooled_bytes),
     ),
     _gauge(
+        "spool.limit", "By", "bytes that may be queued on the daemon's disk; absent: none",
+        lambda v, _: _one(v.spool_limit_bytes or None),
+    ),
+    _gauge(
         "spool.transactions", "{transaction}", "transactions queued on the daemon's disk",
         lambda v, _: _of_stream(v, lambda p: p.spooled_transactions),
     ),
