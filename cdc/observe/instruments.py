@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from opentelemetry import metrics
-from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.metrics import CallbackOptions, Histogram, Observation
 
 from cdc import __version__
 from cdc.counts import Operations, TableCounts
@@ -49,6 +49,7 @@ class Instrument:
     """None: recorded as it happens."""
     attributes: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    """Upper bounds."""
 
 
 _DURATIONS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -256,15 +257,18 @@ _CHANGES = (
     ),
 )  # fmt: skip
 
+_SIZE = _histogram("batch.size", "{change}", "changes in a batch", _SIZES)
+_DURATION = _histogram(
+    "batch.duration", "s", "time that a batch took on the target, retries and all", _DURATIONS_S
+)
+
 _APPLY = (
     _counter(
         "batches", "{batch}", "batches that the target has taken",
         lambda v, _: _one(v.counts.batches),
     ),
-    _histogram("batch.size", "{change}", "changes in a batch", _SIZES),
-    _histogram(
-        "batch.duration", "s", "time that a batch took on the target, retries and all", _DURATIONS_S
-    ),
+    _SIZE,
+    _DURATION,
     _counter(
         "apply.failures", "{failure}",
         "writes that failed, by SQLSTATE class; `connection`: the target was not there",
@@ -313,10 +317,20 @@ INSTRUMENTS: tuple[Instrument, ...] = (*_PROCESS, *_LAG, *_SOURCE, *_CHANGES, *_
 
 # No-ops until a provider is set (`observe.telemetry`).
 _METER = metrics.get_meter("cdc", __version__)
-BATCH_SIZE = _METER.create_histogram("cdc.batch.size", "{change}", "changes in a batch")
-BATCH_DURATION = _METER.create_histogram(
-    "cdc.batch.duration", "s", "time that a batch took on the target, retries and all"
-)
+
+
+def _recorded(histogram: Instrument) -> Histogram:
+    """Make what a histogram is recorded by; the SDK's own buckets begin at five seconds."""
+    return _METER.create_histogram(
+        histogram.name,
+        histogram.unit,
+        histogram.description,
+        explicit_bucket_boundaries_advisory=histogram.buckets,
+    )
+
+
+BATCH_SIZE = _recorded(_SIZE)
+BATCH_DURATION = _recorded(_DURATION)
 
 
 def register(vitals: Vitals) -> None:
