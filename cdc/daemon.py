@@ -15,7 +15,7 @@ from time import monotonic
 
 import psycopg
 
-from cdc.backoff import LONGEST_DELAY_S, Verdict, delays, described, judge
+from cdc.backoff import LONGEST_DELAY_S, Verdict, delays, described, judge, untrusted
 from cdc.changes.copies import Copies
 from cdc.errors import CdcError, PositionLost, TargetAway
 from cdc.lsn import Lsn
@@ -144,7 +144,7 @@ class Daemon:
             try:
                 await self._take_turn_or_renew()
             except (psycopg.Error, CdcError, OSError) as ex:
-                if judge(ex) is not Verdict.RETRY:
+                if self._hopeless(ex):
                     raise
                 self._note_failure(ex)
                 self._away = self._away or isinstance(ex, TargetAway)
@@ -165,6 +165,7 @@ class Daemon:
         await self._target.close()
         self._reloaded = self._ready = False
         self._target = self._make_target()
+        self._vitals.phase = Phase.STARTING
         self._copies = None
         if not self._until.asked:
             self._limits = Limits(away_s=choice.away_s(self._settings))
@@ -175,6 +176,16 @@ class Daemon:
         vitals.phase, vitals.problem = Phase.WAITING, described(error)
         if not isinstance(error, TargetAway):
             vitals.source_answers = False
+
+    def _hopeless(self, error: BaseException) -> bool:
+        """Tell whether to try again cannot help.
+
+        A server that we have worked with may be trusted again, as its certificate is mended; one
+        that was never trusted is a DSN to be mended, which we would read no more.
+        """
+        if not self._ready and untrusted(error) is not None:
+            return True
+        return judge(error) is not Verdict.RETRY
 
     async def _take_turn_or_renew(self) -> None:
         try:
@@ -268,7 +279,7 @@ class Daemon:
             await prepare(self._settings, snapshot=True)
             self._copies = await self._load_copies()
         except (psycopg.Error, CdcError, OSError) as ex:
-            if judge(ex) is not Verdict.RETRY or self._until.asked:
+            if self._hopeless(ex) or self._until.asked:
                 raise
             return ex
         self._ready = True

@@ -17,11 +17,8 @@ from time import monotonic
 from cdc.daemon import Daemon, Until
 from cdc.errors import CdcError, SettingsError
 from cdc.observe.history import INTERVAL_S, History
-from cdc.observe.http import Answers, application
 from cdc.observe.notify import Notifier
 from cdc.observe.now import now
-from cdc.observe.server import bind, serving
-from cdc.observe.telemetry import Telemetry
 from cdc.progress import CopyProgress
 from cdc.settings import Settings
 from cdc.sync.copier import Report
@@ -67,6 +64,11 @@ class Service:
 
     async def _observe(self, beside: AsyncExitStack) -> None:
         """Serve and tell, until the stack is closed."""
+        # Of each start 100 ms, for a daemon alone.
+        from cdc.observe.http import Answers, application  # noqa: PLC0415
+        from cdc.observe.server import bind, serving  # noqa: PLC0415
+        from cdc.observe.telemetry import Telemetry  # noqa: PLC0415
+
         telemetry = Telemetry(self._vitals)
         beside.push_async_callback(telemetry.close)
         history = History()

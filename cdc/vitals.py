@@ -62,7 +62,7 @@ class Vitals:
     @property
     def copying(self) -> bool:
         """Tables are being copied."""
-        return self.copy.tables_done < self.copy.tables
+        return self.copy.tables > 0 and not self.copy.complete
 
     def lag_s(self, source_us: int, at_s: float) -> float | None:
         """Return for how long the oldest commit that the target lacks has been there.

@@ -257,18 +257,15 @@ _CHANGES = (
     ),
 )  # fmt: skip
 
-_SIZE = _histogram("batch.size", "{change}", "changes in a batch", _SIZES)
-_DURATION = _histogram(
-    "batch.duration", "s", "time that a batch took on the target, retries and all", _DURATIONS_S
-)
-
 _APPLY = (
     _counter(
         "batches", "{batch}", "batches that the target has taken",
         lambda v, _: _one(v.counts.batches),
     ),
-    _SIZE,
-    _DURATION,
+    _histogram("batch.size", "{change}", "changes in a batch", _SIZES),
+    _histogram(
+        "batch.duration", "s", "time that a batch took on the target, retries and all", _DURATIONS_S
+    ),
     _counter(
         "apply.failures", "{failure}",
         "writes that failed, by SQLSTATE class; `connection`: the target was not there",
@@ -319,18 +316,15 @@ INSTRUMENTS: tuple[Instrument, ...] = (*_PROCESS, *_LAG, *_SOURCE, *_CHANGES, *_
 _METER = metrics.get_meter("cdc", __version__)
 
 
-def _recorded(histogram: Instrument) -> Histogram:
-    """Make what a histogram is recorded by; the SDK's own buckets begin at five seconds."""
+def _recorded(name: str) -> Histogram:
+    (it,) = (one for one in INSTRUMENTS if one.name == name)
     return _METER.create_histogram(
-        histogram.name,
-        histogram.unit,
-        histogram.description,
-        explicit_bucket_boundaries_advisory=histogram.buckets,
+        it.name, it.unit, it.description, explicit_bucket_boundaries_advisory=it.buckets
     )
 
 
-BATCH_SIZE = _recorded(_SIZE)
-BATCH_DURATION = _recorded(_DURATION)
+BATCH_SIZE = _recorded("cdc.batch.size")
+BATCH_DURATION = _recorded("cdc.batch.duration")
 
 
 def register(vitals: Vitals) -> None:

@@ -1,80 +1,106 @@
-"""Metrics that are pushed: to whom asks for it, and never at the cost of the stream."""
+"""What is pushed by OTLP where the standard variables ask for it, and what that never costs."""
 
-from collections.abc import Iterator
+import socket
+from itertools import pairwise
 
 import pytest
 
-from cdc.observe.instruments import INSTRUMENTS
-from tests.databases import run_sql, wait_until
-from tests.ops.otlp import accepting, receiving
-from tests.pair import Pair, same_rows
+from tests.databases import fetch, migrate, run_sql, wait_until
+from tests.otlp import receiver
+from tests.pair import Pair
 from tests.process import run_cdc, streaming
-from tests.serving import LOOPBACK, free_port, get, serving
 
-# Pushed all the time: what could be slowed down by that, would be.
-OFTEN = {"OTEL_METRIC_EXPORT_INTERVAL": "200"}
-
-INSERT = """
-insert into credit.providers (code, name, rank, base_rate)
-select format('p%%s', n), 'one', n, 0.05 from generate_series(%s::int, %s) as n
+SCHEMA = """
+create schema credit;
+create table credit.account (id int primary key, balance int not null);
 """
 
-
-@pytest.fixture(params=["away", "silent"])
-def endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Give an endpoint that does no good: nobody listens there, or nobody answers."""
-    if request.param == "away":
-        yield f"http://{LOOPBACK}:{free_port()}"
-        return
-    with accepting() as url:
-        yield url
+# Pushed often, so that a test need not wait.
+EAGER = {"OTEL_METRIC_EXPORT_INTERVAL": "200", "OTEL_BSP_SCHEDULE_DELAY": "200"}
 
 
-def test_metrics_are_pushed(credit_pair: Pair) -> None:
-    """An endpoint in the environment gets the metrics by their own names, and by the service's."""
-    with receiving() as received:
-        env = OFTEN | {"OTEL_EXPORTER_OTLP_ENDPOINT": received.url}
-        with streaming(credit_pair, env) as daemon:
-            run_sql(credit_pair.source_dsn, INSERT, 1, 10)
-            wait_until(lambda: {"cdc.lag", "cdc.batch.size"} <= received.names)
+@pytest.fixture
+def tiny(pair: Pair) -> Pair:
+    """Two databases with one empty table."""
+    migrate(pair, SCHEMA)
+    return pair
+
+
+def test_metrics_and_traces_are_pushed(tiny: Pair) -> None:
+    """Each batch is a trace: received, applied, confirmed, one after the other."""
+    with receiver() as collector:
+        env = EAGER | {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}
+        with streaming(tiny, env) as daemon:
+            insert(tiny, 1)
+            wait_until(lambda: {"cdc batch", "confirm"} <= {s.name for s in collector.spans()})
+            wait_until(lambda: {"cdc.lag", "cdc.batch.duration"} <= collector.metrics())
+            assert daemon.terminate() == 0, daemon.log()
+    spans = collector.spans()
+    batch = next(span for span in spans if span.name == "cdc batch")
+    parts = [span for span in spans if span.parent_span_id == batch.span_id]
+    assert [span.name for span in parts] == ["receive", "apply", "confirm"]
+    assert {span.trace_id for span in parts} == {batch.trace_id}
+    assert parts[0].start_time_unix_nano == batch.start_time_unix_nano
+    for before, after in pairwise(parts):
+        assert before.end_time_unix_nano == after.start_time_unix_nano
+    assert parts[2].end_time_unix_nano == batch.end_time_unix_nano
+    attributes = {one.key: one.value for one in batch.attributes}
+    assert attributes["cdc.batch.changes"].int_value == 1
+
+
+def test_nothing_is_pushed_unasked(tiny: Pair) -> None:
+    """Neither without the variables, nor where they say no."""
+    with receiver() as collector:
+        env = EAGER | {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+            "OTEL_METRICS_EXPORTER": "none",
+        }
+        with streaming(tiny, env | {"OTEL_SDK_DISABLED": "true"}) as daemon:
+            insert(tiny, 1)
+            wait_until(lambda: arrived(tiny) == [1])
             assert daemon.terminate() == 0
-    assert received.names <= {instrument.name for instrument in INSTRUMENTS}
-    assert received.services == {"cdc"}
-
-
-def test_nothing_is_pushed_unasked(credit_pair: Pair) -> None:
-    """Where the environment says no, nothing is pushed, and /metrics answers all the same."""
-    with receiving() as received:
-        asked = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": received.url}
-        env = OFTEN | asked | {"OTEL_METRICS_EXPORTER": "none"}
-        with serving(credit_pair, env) as (daemon, port):
-            run_sql(credit_pair.source_dsn, INSERT, 1, 10)
-            wait_until(lambda: "cdc_batch_size_count" in get(port, "/metrics").text)
+        assert collector.bodies == []
+        with streaming(tiny, env) as daemon:
+            insert(tiny, 2)
+            wait_until(lambda: collector.spans() != [])
             assert daemon.terminate() == 0
-    assert received.requests == 0
+        assert collector.metrics() == set()
 
 
-def test_an_endpoint_that_does_no_good_costs_nothing(credit_pair: Pair, endpoint: str) -> None:
-    """Changes arrive, the daemon answers, and SIGTERM ends it with 0 all the same."""
-    env = OFTEN | {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
-    with serving(credit_pair, env) as (daemon, port):
-        for first in range(1, 1000, 100):
-            run_sql(credit_pair.source_dsn, INSERT, first, first + 99)
-            wait_until(lambda: get(port, "/readyz").status == 200)
-        wait_until(lambda: "cdc_transactions_total 10.0" in get(port, "/metrics").text)
-        assert daemon.terminate() == 0
-    assert same_rows(credit_pair)["providers"] == 1000
+@pytest.mark.parametrize("endpoint", ["away", "deaf", "black hole"])
+def test_an_endpoint_that_does_not_answer(tiny: Pair, endpoint: str) -> None:
+    """The stream goes on at its pace, and the daemon ends when it is told to."""
+    with receiver() as collector, socket.create_server(("127.0.0.1", 0), backlog=0) as hole:
+        collector.deaf.set()
+        address = {
+            "away": "http://127.0.0.1:9",
+            "deaf": collector.endpoint,
+            "black hole": f"http://127.0.0.1:{hole.getsockname()[1]}",
+        }[endpoint]
+        with streaming(tiny, EAGER | {"OTEL_EXPORTER_OTLP_ENDPOINT": address}) as daemon:
+            for number in range(1, 21):
+                insert(tiny, number)
+                wait_until(lambda: number in arrived(tiny), 5)  # noqa: B023  # called at once
+            assert daemon.terminate() == 0, daemon.log()
 
 
-def test_what_cannot_be_pushed_is_said_at_once(credit_pair: Pair) -> None:
-    """A protocol that is not there ends the daemon with 78 and the name of the one that is."""
-    result = run_cdc(
-        credit_pair,
-        "run",
-        env={
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{LOOPBACK}:4317",
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
-        },
-    )
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_METRICS_EXPORTER", "console")],
+)
+def test_a_way_that_is_not_there(tiny: Pair, name: str, value: str) -> None:
+    """It is said at the start, not found out by whoever misses the metrics."""
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", name: value}
+    result = run_cdc(tiny, "run", env=env)
     assert result.returncode == 78
-    assert "http/protobuf" in result.stderr
+    assert value in result.stderr
+
+
+def insert(pair: Pair, number: int) -> None:
+    """Insert one row."""
+    run_sql(pair.source_dsn, "insert into credit.account values (%s, 0)", number)
+
+
+def arrived(pair: Pair) -> list[object]:
+    """Give the rows of the target."""
+    return fetch(pair.target_dsn, "select id from credit.account order by id")
