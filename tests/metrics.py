@@ -1,6 +1,6 @@
 """The metrics as Prometheus shows them, from where they are declared; and docs/metrics.md.
 
-    python -m tests.metrics > docs/metrics.md
+python -m tests.metrics > docs/metrics.md
 """
 
 import re
@@ -56,7 +56,11 @@ def names_in(expression: str) -> set[str]:
 
 def page() -> str:
     """Give the page."""
-    lines = [_HEAD, "| Prometheus | OpenTelemetry | kind | unit | labels | |", "|---|---|---|---|---|---|"]
+    lines = [
+        _HEAD,
+        "| Prometheus | OpenTelemetry | kind | unit | labels | |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| `{prometheus_name(i)}` | `{i.name}` | {i.kind} | {i.unit} |"
         f" {', '.join(i.attributes)} | {i.description} |"

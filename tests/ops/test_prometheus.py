@@ -120,7 +120,7 @@ def test_lag_is_nought_grows_and_is_nought_again(credit_pair: Pair, tmp_path: Pa
 
 
 def test_rules_and_dashboard_read_what_there_is(limited_wal: Pair, tmp_path: Path) -> None:
-    """Each metric that is declared arrives, no other does; no query is empty, each rule is healthy."""
+    """Each declared metric arrives, and no other; no query is empty, each rule is healthy."""
     pair = limited_wal
     with (
         serving(pair, {"CDC_SPOOL_MAX_BYTES": str(1 << 30)}) as (_, port),

@@ -33,7 +33,7 @@ def test_each_rule_is_tested() -> None:
 
 
 def test_metrics_exist() -> None:
-    """Rules and dashboard ask for metrics that the daemon declares; the dashboard draws them all."""
+    """Rules and dashboard ask for metrics that are declared; the dashboard draws them all."""
     drawn = names_in("\n".join(query for _, query in queries()))
     assert names_in(ALERTS.read_text()) <= known_names()
     assert drawn == known_names()
