@@ -1,3 +1,4 @@
+# ruff: noqa: INP001  # a script, no part of a package
 """The image's health check: is the daemon alive? Exits 0 if `/livez` says so, else 1.
 
 Alive, not ready: a container that copies its tables for hours, or waits for a database, is well. It

@@ -18,15 +18,15 @@ _HEAD = """\
 # Metrics
 
 What `/metrics` serves (`http.listen`), and what is pushed by OTLP over HTTP where
-`OTEL_EXPORTER_OTLP_ENDPOINT`, or `OTEL_METRICS_EXPORTER=otlp`, asks for it. A scrape is answered from
-memory: it asks no database, so none wakes Neon.
+`OTEL_EXPORTER_OTLP_ENDPOINT`, or `OTEL_METRICS_EXPORTER=otlp`, asks for it. A scrape is answered
+from memory: it asks no database, so none wakes Neon.
 
-By OTLP the names are those with dots. Counters begin at nought with each process. A metric is absent
-where nobody knows its value, as the lag of a daemon that does not stream. All of them come from
-`cdc/observe/instruments.py`, and this page too: `python -m tests.metrics`.
+By OTLP the names are those with dots. Counters begin at nought with each process. A metric is
+absent where nobody knows its value, as the lag of a daemon that does not stream. All of them come
+from `cdc/observe/instruments.py`, and this page too: `python -m tests.metrics`.
 
-[docker/prometheus/alerts.yaml](../docker/prometheus/alerts.yaml) alerts on them
-([what each alert means](operating.md)); [docker/grafana/cdc.json](../docker/grafana/cdc.json) draws them.
+[Rules](../docker/prometheus/alerts.yaml) alert on them ([what each alert means](operating.md)), and
+[a dashboard](../docker/grafana/cdc.json) draws them.
 """
 
 

@@ -27,12 +27,13 @@ from cdc import __version__
 from tests.databases import run_sql, wait_until
 from tests.ops.image import DOCKERFILE, Built, build, stages
 from tests.pair import Pair, same_rows
-from tests.process import environment
+from tests.process import all_copied, environment
 from tests.servers import CHECKOUT, docker_answers
 from tests.serving import bearer, free_port, get
 
 FOLDER = DOCKERFILE.parent
 TOKEN = "0123456789abcdef"
+CHANGES = 'cdc_changes_applied_total{operation="insert",table="credit.providers"}'
 
 # A compilation, and fifty packages to unpack, on a machine that has other things to do.
 pytestmark = pytest.mark.timeout(900)
@@ -57,7 +58,7 @@ def test_hadolint_finds_nothing_wrong() -> None:
 
 
 def test_packages_are_those_that_are_needed() -> None:
-    """run.txt is what the daemon imports, with all behind it; build.txt what building needs beside."""
+    """run.txt is what the daemon needs; build.txt what building needs beside."""
     with (CHECKOUT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     run = closure(project["dependencies"])
@@ -107,7 +108,7 @@ def test_what_is_copied_is_let_in() -> None:
         for source in one.split()[1:-1]
     }
     assert {line[1:] for line in let_in if line.startswith("!")} == copied
-    assert [line for line in let_in if line[0] not in "#!"][0] == "*"
+    assert next(line for line in let_in if line[0] not in "#!") == "*"
 
 
 def test_the_environment_is_compiled_and_has_nothing_else(built: Built) -> None:
@@ -140,15 +141,12 @@ def test_the_daemon_of_the_image(built: Built, credit_pair: Pair) -> None:
     with daemon(built, env) as process:
         wait_until(lambda: healthy(built, env), 60)
         assert get(port, "/livez").status == 401
-        wait_until(lambda: get(port, "/readyz", headers=bearer(TOKEN)).status == 200, 60)
+        wait_until(lambda: all_copied(credit_pair), 60)
         run_sql(
             credit_pair.source_dsn,
             "insert into credit.providers (code, name, rank, base_rate) values ('p', 'one', 1, 0)",
         )
-        metrics = "/metrics"
-        wait_until(
-            lambda: "transactions_total 1.0" in get(port, metrics, headers=bearer(TOKEN)).text
-        )
+        wait_until(lambda: f"{CHANGES} 1.0" in get(port, "/metrics", headers=bearer(TOKEN)).text)
         process.terminate()
         assert process.wait(30) == 0
     assert same_rows(credit_pair)["providers"] == 1

@@ -1,4 +1,4 @@
-"""What a real Prometheus makes of a real daemon: series, values, rules and the dashboard's queries."""
+"""What a real Prometheus makes of a real daemon: series, values, rules, the dashboard's queries."""
 
 import json
 from collections.abc import Iterator
