@@ -1,6 +1,6 @@
 """The metrics as Prometheus shows them, from where they are declared; and docs/metrics.md.
 
-python -m tests.metrics > docs/metrics.md
+    python -m tests.metrics    # writes the page; `make docs` does the same
 """
 
 import re
@@ -23,7 +23,7 @@ from memory: it asks no database, so none wakes Neon.
 
 By OTLP the names are those with dots. Counters begin at nought with each process. A metric is
 absent where nobody knows its value, as the lag of a daemon that does not stream. All of them come
-from `cdc/observe/instruments.py`, and this page too: `python -m tests.metrics`.
+from `cdc/observe/instruments.py`, and this page too, by `make docs`.
 
 [Rules](../docker/prometheus/alerts.yaml) alert on them ([what each alert means](operating.md)), and
 [a dashboard](../docker/grafana/cdc.json) draws them.
@@ -70,4 +70,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")  # noqa: T201  # to be written to the file
+    PAGE.write_text(page())

@@ -68,7 +68,7 @@ def test_panels_do_not_overlap() -> None:
 
 
 def test_metrics_page_is_made_of_the_instruments() -> None:
-    """docs/metrics.md is what `python -m tests.metrics` prints."""
+    """docs/metrics.md is what the instruments make of it (`make docs`)."""
     assert PAGE.read_text() == page()
 
 
