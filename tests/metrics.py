@@ -1,6 +1,6 @@
 """The metrics as Prometheus shows them, from where they are declared; and docs/metrics.md.
 
-    python -m tests.metrics    # writes the page; `make docs` does the same
+`python -m tests.metrics` writes the page; `make docs` does the same.
 """
 
 import re
