@@ -33,6 +33,7 @@ from tests.serving import bearer, free_port, get
 
 FOLDER = DOCKERFILE.parent
 TOKEN = "0123456789abcdef"
+STREAMING = 'cdc_phase{state="streaming"}'
 CHANGES = 'cdc_changes_applied_total{operation="insert",table="credit.providers"}'
 
 # A compilation, and fifty packages to unpack, on a machine that has other things to do.
@@ -141,12 +142,13 @@ def test_the_daemon_of_the_image(built: Built, credit_pair: Pair) -> None:
     with daemon(built, env) as process:
         wait_until(lambda: healthy(built, env), 60)
         assert get(port, "/livez").status == 401
+        wait_until(lambda: f"{STREAMING} 1.0" in metrics(port), 60)
         wait_until(lambda: all_copied(credit_pair), 60)
         run_sql(
             credit_pair.source_dsn,
             "insert into credit.providers (code, name, rank, base_rate) values ('p', 'one', 1, 0)",
         )
-        wait_until(lambda: f"{CHANGES} 1.0" in get(port, "/metrics", headers=bearer(TOKEN)).text)
+        wait_until(lambda: f"{CHANGES} 1.0" in metrics(port))
         process.terminate()
         assert process.wait(30) == 0
     assert same_rows(credit_pair)["providers"] == 1
@@ -188,6 +190,11 @@ def daemon(built: Built, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes
             yield process
         finally:
             process.kill()
+
+
+def metrics(port: int) -> str:
+    """Give what a daemon that asks for the token tells Prometheus."""
+    return get(port, "/metrics", headers=bearer(TOKEN)).text
 
 
 def healthy(built: Built, env: dict[str, str]) -> bool:
