@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from cdc.assure.lag import Lag, measure_lag
-from cdc.cli.output import print_facts, print_json, readable_bytes, settings
+from cdc.cli.output import print_facts, print_json, settings
 from cdc.postgres.session import connect
 from cdc.settings import Settings
+from cdc.sizes import readable_bytes
 
 _WATCH_INTERVAL_S = 1.0
 

@@ -8,9 +8,6 @@ import typer
 
 from cdc.settings import LoadedSettings, Settings, load_settings
 
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-_KILO = 1024
-
 
 def loaded(context: typer.Context) -> LoadedSettings:
     """Return the settings for the command line that `context` belongs to."""
@@ -47,15 +44,3 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
-
-
-def readable_bytes(size: int | None) -> str:
-    """Return bytes with a unit, `unknown` for None."""
-    if size is None:
-        return "unknown"
-    value, unit = float(size), "B"
-    for unit in _UNITS:  # noqa: B007  # the unit that the loop stops at is the result
-        if value < _KILO:
-            break
-        value /= _KILO
-    return f"{value:.0f} {unit}"

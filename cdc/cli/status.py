@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from cdc.assure.status import load_status
-from cdc.cli.output import print_facts, print_json, readable_bytes, settings
+from cdc.cli.output import print_facts, print_json, settings
+from cdc.sizes import readable_bytes
 
 
 def status(
