@@ -1,4 +1,4 @@
-"""Bytes and seconds as people read them."""
+"""Bytes, seconds and shares as people read them."""
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _KILO = 1024
@@ -28,3 +28,12 @@ def readable_seconds(seconds: float | None) -> str:
     if seconds < _HOUR_S:
         return f"{seconds / _MINUTE_S:.0f} min"
     return f"{seconds / _HOUR_S:.1f} h"
+
+
+def readable_share(used: int | None, left: int | None) -> str:
+    """Return what is left, and which share of all is used up; None left: there is no limit."""
+    if left is None:
+        return "no limit"
+    left = max(left, 0)
+    share = f", {(used or 0) / ((used or 0) + left):.0%} used" if used or left else ""
+    return f"{readable_bytes(left)} left{share}"

@@ -24,6 +24,12 @@ def print_json(value: object) -> None:
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
+def print_json_line(value: object) -> None:
+    """Print one JSON object on a line of its own, at once."""
+    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+    sys.stdout.flush()
+
+
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     """Print names and values, aligned."""
     width = max(len(name) for name, _ in facts)
