@@ -35,5 +35,7 @@ def readable_share(used: int | None, left: int | None) -> str:
     if left is None:
         return "no limit"
     left = max(left, 0)
-    share = f", {(used or 0) / ((used or 0) + left):.0%} used" if used or left else ""
-    return f"{readable_bytes(left)} left{share}"
+    if used is None:
+        return f"{readable_bytes(left)} left"
+    share = used / (used + left) if left else 1.0
+    return f"{readable_bytes(left)} left, {share:.0%} used"

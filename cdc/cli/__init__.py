@@ -74,7 +74,8 @@ def main() -> None:
     """Run the command line and end the process with the contract's exit code."""
     set_up_logging()
     try:
-        app()
+        # By its name, however it was started: completion goes by it.
+        app(prog_name="cdc")
     except CdcError as ex:
         _fail(ex)
     except psycopg.Error as ex:

@@ -1,7 +1,8 @@
 """How commands print: JSON for machines, tables for people, plain text where no terminal is."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import orjson
 import typer
@@ -30,11 +31,14 @@ def print_json_line(value: object) -> None:
     sys.stdout.flush()
 
 
-def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print names and values, aligned."""
+def print_facts(
+    facts: Sequence[tuple[str, str]], colours: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Print names and values, aligned; on a terminal some values in the colour of their name."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
-        typer.echo(f"{name:<{width}}  {value}")
+        typer.echo(f"{name:<{width}}  ", nl=False)
+        typer.secho(value.replace("\n", f"\n{' ' * width}  "), fg=colours.get(name))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
