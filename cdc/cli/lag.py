@@ -11,11 +11,11 @@ import typer
 
 from cdc.assure.lag import Lag, measure_lag
 from cdc.assure.watching import Away, watch_lag
-from cdc.cli.output import print_facts, print_json, settings
+from cdc.cli.output import print_facts, print_json, settings, wal_budget
 from cdc.cli.watch import Display, display
 from cdc.postgres.session import connect
 from cdc.settings import Settings
-from cdc.sizes import readable_bytes, readable_share
+from cdc.sizes import readable_bytes
 
 
 def lag(
@@ -107,6 +107,6 @@ def _facts(measured: Lag) -> list[tuple[str, str]]:
     return [
         *facts,
         ("WAL kept", readable_bytes(measured.retained_wal_bytes)),
-        ("WAL budget", readable_share(measured.retained_wal_bytes, measured.safe_wal_bytes)),
+        ("WAL budget", wal_budget(measured)),
         ("WAL status", measured.wal_status or "unknown"),
     ]

@@ -7,7 +7,9 @@ from types import MappingProxyType
 import orjson
 import typer
 
+from cdc.assure.lag import Lag
 from cdc.settings import LoadedSettings, Settings, load_settings
+from cdc.sizes import readable_share
 
 
 def loaded(context: typer.Context) -> LoadedSettings:
@@ -54,3 +56,10 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def wal_budget(lag: Lag) -> str:
+    """Return how much WAL can still be written before the slot is lost."""
+    if lag.wal_status == "lost":
+        return "none left: the slot is lost"
+    return readable_share(lag.retained_wal_bytes, lag.safe_wal_bytes)

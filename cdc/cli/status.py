@@ -7,8 +7,8 @@ import typer
 
 from cdc.assure.status import Status, load_status
 from cdc.cli.colours import BAD, FAIR, GOOD, of_budget, of_lag
-from cdc.cli.output import print_facts, print_json, settings
-from cdc.sizes import readable_bytes, readable_seconds, readable_share
+from cdc.cli.output import print_facts, print_json, settings, wal_budget
+from cdc.sizes import readable_bytes, readable_seconds
 
 
 def status(
@@ -41,7 +41,7 @@ def _facts(found: Status) -> list[tuple[str, str]]:
         ("slot", f"{lag.slot}, {lag.wal_status}{': `cdc check`' if _lost(found) else ''}"),
         ("streaming", "yes" if lag.active else "no: start `cdc run`"),
         ("behind", f"{behind}{': `cdc explain lag`' if late else ''}"),
-        ("WAL budget", readable_share(lag.retained_wal_bytes, lag.safe_wal_bytes)),
+        ("WAL budget", wal_budget(lag)),
         ("target", found.target),
         ("snapshot", f"{found.snapshot_rows:,} rows of {found.snapshot_tables} tables"),
         *((("copying", "\n".join(found.copying)),) if found.copying else ()),

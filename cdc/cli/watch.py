@@ -17,8 +17,8 @@ import typer
 from cdc.assure.lag import Lag
 from cdc.assure.watching import Away
 from cdc.cli.colours import of_budget, of_lag
-from cdc.cli.output import print_json_line
-from cdc.sizes import readable_bytes, readable_seconds, readable_share
+from cdc.cli.output import print_json_line, wal_budget
+from cdc.sizes import readable_bytes, readable_seconds
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -133,7 +133,6 @@ def bars(values: Iterable[int]) -> str:
 
 def _facts(measured: Lag) -> list[tuple[str, str, str | None]]:
     """Return names, values and colours."""
-    budget = readable_share(measured.retained_wal_bytes, measured.safe_wal_bytes)
     return [
         ("behind", readable_bytes(measured.lag_bytes), of_lag(measured)),
         ("for", readable_seconds(measured.lag_seconds), of_lag(measured)),
@@ -145,5 +144,5 @@ def _facts(measured: Lag) -> list[tuple[str, str, str | None]]:
         ),
         ("confirmed", measured.confirmed_flush_lsn or "never", None),
         *((("checkpoint", measured.checkpoint_lsn, None),) if measured.checkpoint_lsn else ()),
-        ("WAL budget", budget, of_budget(measured)),
+        ("WAL budget", wal_budget(measured), of_budget(measured)),
     ]

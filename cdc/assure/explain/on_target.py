@@ -14,6 +14,8 @@ UNSEEN = (
     " pg_read_all_stats to it)"
 )
 
+_SHOWN = 3
+
 # A compute that is awake answers sooner, from the other end of the world too.
 _WAKING_S = 2.0
 
@@ -61,11 +63,13 @@ def _locked(_source: SourceFacts, target: TargetFacts) -> Finding | None:
 def _copies(source: SourceFacts, target: TargetFacts) -> Finding | None:
     if not target.copying:
         return None
+    shown = ", ".join(target.copying[:_SHOWN])
+    more = len(target.copying) - _SHOWN
     return Finding(
         Stage.COPY,
-        f"{len(target.copying)} tables are being copied ({', '.join(target.copying[:3])}, …):"
-        " the stream stands still while chunks are written"
-        f" ({len(source.copiers)} sessions read them)",
+        f"tables are being copied: {shown}{f' and {more} more' if more > 0 else ''}; the stream"
+        " stands still while chunks are written, and"
+        f" {len(source.copiers)} sessions on the source read them",
         "cdc status  # shows how far the copies are; smaller chunks hold the stream up for less"
         " time (CDC_SNAPSHOT_CHUNK_BYTES)",
     )

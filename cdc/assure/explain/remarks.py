@@ -143,6 +143,6 @@ def _on_target(target: TargetFacts) -> Iterator[Finding]:
     if target.copying:
         yield Finding(
             Stage.COPY,
-            f"{len(target.copying)} tables are not completely copied",
+            f"not completely copied: {', '.join(target.copying)}",
             "cdc status",
         )
