@@ -134,7 +134,7 @@ def test_a_lock_on_the_target(tiny: Pair) -> None:
     assert f"PID {pid} (a report, " in said.seen
     assert "idle in transaction" in said.seen
     assert "credit.account (RowExclusiveLock)" in said.seen
-    assert "last ran: select count(*) from credit.account where note = '…'" in said.seen
+    assert "last ran `select count(*) from credit.account where note = '…'`" in said.seen
     assert f"pg_terminate_backend({pid})" in said.next
     assert "confidential" not in text.stdout + text.stderr
     assert text.stdout.startswith("target lock: ")

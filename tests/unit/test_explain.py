@@ -50,7 +50,7 @@ def looks(
     spills = [spill[0], *[spill[1]] * (len(senders) - 1)]
     ends = [CONFIRMED, *[confirmed] * (len(senders) - 1)]
     return [
-        Look(float(n), WRITTEN, ends[n], 3, found, Spill(1, spills[n]))
+        Look(float(n), WRITTEN, ends[n], 3, DAEMON, found, Spill(1, spills[n]))
         for n, found in enumerate(senders)
     ]
 
@@ -143,13 +143,13 @@ TARGETS: dict[str, tuple[SourceFacts, TargetFacts, Stage, str]] = {
         SOURCE,
         target(WAITING, blocked=[Blocked(WAITING, "credit.t (RowExclusiveLock)", [BLOCKER])]),
         Stage.TARGET_LOCK,
-        "PID 9 (psql, user dba, idle in transaction, transaction open for 1 min), last ran:",
+        "user dba, idle in transaction, transaction open for 1 min, last ran `select ?`)",
     ),
     "a copy": (
         SOURCE,
-        replace(target(BUSY), copying=["a.t"]),
+        replace(target(BUSY), copying=["a.a", "a.b", "a.c", "a.d"]),
         Stage.COPY,
-        "1 tables are being copied",
+        "tables are being copied: a.a, a.b, a.c and 1 more",
     ),
     "a line or a daemon that is slow": (
         replace(SOURCE, looks=UNREAD),

@@ -61,6 +61,8 @@ class Look:
     confirmed: Lsn | None
     holder: int | None
     """PID of who has the slot."""
+    consumer: str
+    """The name of its application."""
     sender: Sender | None
     spill: Spill | None
 
@@ -78,7 +80,6 @@ class SourceFacts:
     flush_interval_s: float
     lag: Lag | None
     """None: there is no slot of that name."""
-    consumer: str | None = None
     looks: Sequence[Look] = ()
     round_trip_s: float = 0.0
     creating: Sequence[Blocked] = ()

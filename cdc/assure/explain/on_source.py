@@ -85,7 +85,7 @@ def _another_consumer(facts: SourceFacts) -> Finding | None:
     return Finding(
         Stage.DAEMON,
         f"slot {facts.slot} is read by PID {facts.last.holder}, which is no daemon of ours:"
-        f" {facts.consumer or 'unknown'}",
+        f" {facts.last.consumer or 'unnamed'}",
         f"select pg_terminate_backend({facts.last.holder});  -- on the source, if it may be ended;"
         " or give the daemon a slot of its own (CDC_SOURCE_SLOT)",
     )
@@ -170,5 +170,7 @@ def _behind(facts: SourceFacts) -> str:
     lag = facts.lag
     if lag is None:
         return "unknown"
-    since = "" if lag.lag_seconds is None else f" for {readable_seconds(lag.lag_seconds)}"
+    # How long is measured when the daemon replies.
+    known = lag.lag_seconds is not None and not facts.silent
+    since = f" for {readable_seconds(lag.lag_seconds)}" if known else ""
     return f"{readable_bytes(lag.lag_bytes)} are behind{since}"

@@ -16,14 +16,15 @@ def described(session: Session) -> str:
     who = f"PID {session.pid} ({session.application or 'unnamed'}, user {session.user or 'none'}"
     if session.hidden:
         return f"{who}; what it does is hidden from our role, which lacks pg_read_all_stats)"
-    since = ""
+    doing = [session.state or "unknown"]
     if session.transaction_s is not None:
-        since = f", transaction open for {readable_seconds(session.transaction_s)}"
+        doing.append(f"transaction open for {readable_seconds(session.transaction_s)}")
     if session.waits_for_lock:
-        since += ", waits for a lock itself"
-    shown = f"{who}, {session.state or 'unknown'}{since})"
-    ran = "runs" if session.state == "active" else "last ran"
-    return f"{shown}, {ran}: {session.statement}" if session.statement else shown
+        doing.append("waits for a lock itself")
+    if session.statement:
+        ran = "runs" if session.state == "active" else "last ran"
+        doing.append(f"{ran} `{session.statement}`")
+    return f"{who}, {', '.join(doing)})"
 
 
 def blockers_of(sessions: Sequence[Session]) -> str:

@@ -36,7 +36,7 @@ _COPIERS = "a.application_name like 'cdc copy%' and a.datname = current_database
 
 _LOOK = """
 select w.lsn::text as written, s.confirmed_flush_lsn::text as confirmed, s.active_pid as holder,
-       r.pid, r.application_name as application, host(r.client_addr) as client,
+       r.pid, a.application_name as application, host(r.client_addr) as client,
        r.sent_lsn::text as sent, r.write_lsn::text as received, r.replay_lsn::text as applied,
        r.reply_time::text as replied, a.wait_event as wait,
        t.spill_txns as spilled_transactions, t.spill_bytes as spilled_bytes
@@ -71,8 +71,7 @@ async def load_source(
 ) -> SourceFacts:
     """Return what the source says; `looking` is called if that takes more than one look."""
     name = settings.source.slot
-    slot = await load_slot(connection, name)
-    if slot is None:
+    if await load_slot(connection, name) is None:
         return SourceFacts(name, settings.apply.flush_interval, None)
     lag = await measure_lag(connection, settings, ask_target=False)
     looks, round_trip_s = [], math.inf
@@ -92,7 +91,6 @@ async def load_source(
         name,
         settings.apply.flush_interval,
         lag,
-        consumer=slot.consumer,
         looks=looks,
         round_trip_s=round_trip_s,
         creating=[
@@ -128,7 +126,15 @@ async def _look(connection: Connection, slot: str) -> Look:
     if row.spilled_bytes is not None:
         spill = Spill(row.spilled_transactions or 0, row.spilled_bytes)
     written = parse_lsn(row.written)
-    return Look(monotonic(), written, _lsn(row.confirmed), row.holder, sender, spill)
+    return Look(
+        monotonic(),
+        written,
+        _lsn(row.confirmed),
+        row.holder,
+        row.application or "",
+        sender,
+        spill,
+    )
 
 
 def _lsn(text: str | None) -> Lsn | None:
