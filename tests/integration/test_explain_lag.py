@@ -1,12 +1,9 @@
 """`cdc explain lag` names what holds the pipeline back: a real fault each, and the verdict."""
 
-import json
 import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import psycopg
 import pytest
@@ -14,37 +11,18 @@ from psycopg.conninfo import make_conninfo
 
 from tests.accounts import INSERT, SCHEMA, locked, rows
 from tests.databases import fetch, migrate, run_sql, wait_until, waits_for_lock
+from tests.explaining import explain, running
 from tests.faults.proxy import Fault, proxied
 from tests.pair import Pair, drop_slots, execute
-from tests.process import Daemon, ok, run_cdc, spawn_cdc, streaming
+from tests.process import ok, run_cdc, spawn_cdc
 from tests.servers import SOURCE_ROLE, on_every_version
+from tests.spooling import SCHEMA as SPOOLED
+from tests.spooling import queueing
 
 # Long enough for a silent daemon to be told from a busy one: 15 s by default.
 PATIENT_SENDER = "-c wal_sender_timeout=60s"
 
 SESSIONS = "select sessions from pg_stat_database where datname = current_database()"
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What the command has said of a pair."""
-
-    exit_code: int
-    behind: bool
-    verdict: str
-    asked_target: bool
-    findings: dict[str, tuple[str, str]]
-    """What was seen and what to do next, by stage."""
-
-    @property
-    def seen(self) -> str:
-        """What was seen at the stage of the verdict."""
-        return self.findings[self.verdict][0]
-
-    @property
-    def next(self) -> str:
-        """What to do about the verdict."""
-        return self.findings[self.verdict][1]
 
 
 @pytest.fixture
@@ -232,6 +210,28 @@ def test_a_slot_that_waits_for_a_transaction(tiny: Pair) -> None:
     assert f"PID {pid} (a batch job, " in said.seen
 
 
+def test_a_copy_that_waits_for_a_transaction(tiny: Pair) -> None:
+    """A table that is to be copied waits for who writes; the stream goes on beside it."""
+    with running(tiny), psycopg.connect(tiny.source_dsn, application_name="a batch job") as job:
+        job.execute("insert into credit.account values (4, 0, 'x')")
+        ok(tiny, "resync")
+        wait_until(lambda: waits_for_lock(tiny.source_admin_dsn))
+        said = explain(tiny)
+        pid = job.info.backend_pid
+    assert (said.exit_code, said.verdict, said.asked_target) == (0, "source transaction", True)
+    assert f"the copy of credit.account waits for PID {pid} (a batch job, " in said.seen
+    assert "copy" in said.findings
+
+
+def test_changes_that_are_queued(pair: Pair) -> None:
+    """While the target is away and the daemon queues: why, and how much of it there is."""
+    migrate(pair, SPOOLED)
+    with queueing(pair):
+        said = explain(pair)
+    assert (said.exit_code, said.verdict, said.asked_target) == (0, "target away", True)
+    assert re.search(r"\d+ transactions are queued", said.findings["spool"][0])
+
+
 def test_a_prepared_transaction(tiny: Pair) -> None:
     """It has no PID: it is named by its identifier."""
     gid = f"{tiny.slot}_gid"
@@ -269,25 +269,3 @@ def test_a_large_transaction_that_is_decoded(tiny: Pair) -> None:
     assert "logical_decoding_work_mem is 64kB" in said.seen
     assert "logical_decoding_work_mem%3D256MB" in said.next
     drop_slots(tiny.source, tiny.slot)
-
-
-@contextmanager
-def running(pair: Pair, env: dict[str, str] | None = None) -> Iterator[Daemon]:
-    """Run a daemon that has copied, and has nothing left to do."""
-    with streaming(pair, env) as daemon:
-        behind = "select confirmed_flush_lsn < %s from pg_replication_slots where slot_name = %s"
-        (written,) = fetch(pair.source_dsn, "select pg_current_wal_lsn()::text")
-        wait_until(lambda: fetch(pair.source_dsn, behind, written, pair.slot) == [False])
-        yield daemon
-
-
-def explain(pair: Pair, env: dict[str, str] | None = None) -> Said:
-    """Ask."""
-    result = run_cdc(pair, "explain", "lag", "--json", env=env)
-    assert result.stdout, result.stderr
-    answer = json.loads(result.stdout)
-    findings = {f["stage"]: (f["seen"], f["next"]) for f in reversed(answer["findings"])}
-    assert answer["findings"][0]["stage"] == answer["verdict"]
-    return Said(
-        result.returncode, answer["behind"], answer["verdict"], answer["asked_target"], findings
-    )

@@ -63,12 +63,18 @@ def _locked(_source: SourceFacts, target: TargetFacts) -> Finding | None:
 def _copies(source: SourceFacts, target: TargetFacts) -> Finding | None:
     if not target.copying:
         return None
-    shown = ", ".join(target.copying[:_SHOWN])
     more = len(target.copying) - _SHOWN
+    tables = ", ".join(target.copying[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    for blocked in source.creating:
+        return Finding(
+            Stage.SOURCE_TRANSACTION,
+            f"the copy of {tables} waits for {blockers_of(blocked.blockers)}: until it begins,"
+            " nothing is confirmed beyond the checkpoint",
+            end_of(blocked.blockers, "source"),
+        )
     return Finding(
         Stage.COPY,
-        f"tables are being copied: {shown}{f' and {more} more' if more > 0 else ''}; the stream"
-        " stands still while chunks are written, and"
+        f"tables are being copied: {tables}; the stream stands still while chunks are written, and"
         f" {len(source.copiers)} sessions on the source read them",
         "cdc status  # shows how far the copies are; smaller chunks hold the stream up for less"
         " time (CDC_SNAPSHOT_CHUNK_BYTES)",

@@ -12,7 +12,6 @@ import psycopg
 
 from cdc.assure.explain.facts import TargetFacts
 from cdc.backoff import Verdict, described, judge
-from cdc.errors import SettingsError
 from cdc.postgres.activity import Blocked, Session, load_blocked, load_sessions
 from cdc.postgres.session import Connection
 from cdc.settings import Settings
@@ -37,8 +36,6 @@ async def load_target(settings: Settings, application_name: str) -> TargetFacts:
         target = await connect_target(
             settings.target.require_dsn(), application_name=application_name
         )
-    except SettingsError:
-        raise
     except (psycopg.Error, OSError) as ex:
         refused = judge(ex) is not Verdict.RETRY
         return TargetFacts(monotonic() - asked, described(ex), refused=refused)
