@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.accounts import INSERT, SCHEMA, locked, rows
-from tests.databases import fetch, migrate, run_sql, wait_until, waits_for_lock
+from tests.accounts import INSERT, SCHEMA, locked, rows, writing
+from tests.databases import migrate, run_sql, wait_until, waits_for_lock
 from tests.explaining import explain, running
 from tests.faults.proxy import Fault, proxied
 from tests.pair import Pair, drop_slots, execute
@@ -21,8 +21,6 @@ from tests.spooling import queueing
 
 # Long enough for a silent daemon to be told from a busy one: 15 s by default.
 PATIENT_SENDER = "-c wal_sender_timeout=60s"
-
-SESSIONS = "select sessions from pg_stat_database where datname = current_database()"
 
 
 @pytest.fixture
@@ -38,7 +36,6 @@ def tiny(pair: Pair) -> Iterator[Pair]:
     execute(pair.source, f"revoke pg_monitor from {SOURCE_ROLE}")
 
 
-@on_every_version
 def test_level(tiny: Pair) -> None:
     """Where nothing is behind the target is not touched: what is unreachable sleeps on."""
     with running(tiny):
@@ -50,12 +47,10 @@ def test_level(tiny: Pair) -> None:
 
 def test_level_under_load(tiny: Pair) -> None:
     """A pipeline that keeps up is not behind, though its last bytes are on their way."""
-    with running(tiny), psycopg.connect(tiny.source_dsn, autocommit=True) as source:
-        before = fetch(tiny.target_admin_dsn, SESSIONS)
-        source.execute("update credit.account set balance = balance + 1")
-        said = explain(tiny)
-        assert (said.exit_code, said.verdict, said.asked_target) == (0, "none", False)
-        assert fetch(tiny.target_admin_dsn, SESSIONS) <= [int(str(before[0])) + 1]
+    with running(tiny), writing(tiny):
+        for _ in range(3):
+            said = explain(tiny, {"CDC_TARGET_DSN": "host=127.0.0.1 port=1"})
+            assert (said.exit_code, said.verdict, said.asked_target) == (0, "none", False)
 
 
 def test_without_a_slot(tiny: Pair) -> None:
@@ -65,7 +60,6 @@ def test_without_a_slot(tiny: Pair) -> None:
     assert "cdc init" in said.next
 
 
-@on_every_version
 def test_without_a_daemon(tiny: Pair) -> None:
     """Nobody streams: the verdict where changes wait, a remark where there are none."""
     ok(tiny, "init")
@@ -129,7 +123,6 @@ def test_a_lock_of_a_role_that_is_hidden(tiny: Pair) -> None:
     assert re.search(r"pg_terminate_backend\(\d+\)", said.next)
 
 
-@on_every_version
 def test_a_frozen_daemon(tiny: Pair) -> None:
     """One that is stopped, and cannot reply, is told from one that waits."""
     dsn = make_conninfo(tiny.source_dsn, options=PATIENT_SENDER)
@@ -182,7 +175,6 @@ def test_changes_that_are_gathered(tiny: Pair) -> None:
     assert "10 min" in said.seen
 
 
-@on_every_version
 def test_a_long_transaction_on_the_source(tiny: Pair) -> None:
     """Its rows come with its commit: it is named though nothing is behind."""
     with running(tiny), psycopg.connect(tiny.source_dsn, application_name="a batch job") as job:
@@ -249,7 +241,6 @@ def test_a_prepared_transaction(tiny: Pair) -> None:
     assert "pg_prepared_xacts" in said.next
 
 
-@on_every_version
 def test_a_large_transaction_that_is_decoded(tiny: Pair) -> None:
     """The walsender is busy, and what spills to its disk is counted."""
     # A row filter that takes the walsender some milliseconds a row.
