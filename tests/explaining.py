@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from psycopg.conninfo import make_conninfo
+
 from tests.databases import fetch, wait_until
 from tests.pair import Pair
 from tests.process import Daemon, run_cdc, streaming
@@ -34,8 +36,9 @@ class Said:
 
 @contextmanager
 def running(pair: Pair, env: dict[str, str] | None = None) -> Iterator[Daemon]:
-    """Run a daemon that has copied, and has nothing left to do."""
-    with streaming(pair, env) as daemon:
+    """Run a daemon that has copied, and has nothing left to do; it often speaks to its source."""
+    talkative = {"CDC_SOURCE_DSN": make_conninfo(pair.source_dsn, keepalives_idle=3)}
+    with streaming(pair, talkative | (env or {})) as daemon:
         behind = "select confirmed_flush_lsn < %s from pg_replication_slots where slot_name = %s"
         (written,) = fetch(pair.source_dsn, "select pg_current_wal_lsn()::text")
         wait_until(lambda: fetch(pair.source_dsn, behind, written, pair.slot) == [False])

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.accounts import INSERT, SCHEMA, locked, rows, writing
+from tests.accounts import INSERT, SCHEMA, locked, writing
 from tests.databases import migrate, run_sql, wait_until, waits_for_lock
 from tests.explaining import explain, running
 from tests.faults.proxy import Fault, proxied
@@ -70,6 +70,9 @@ def test_without_a_daemon(tiny: Pair) -> None:
     assert (said.exit_code, said.verdict, said.asked_target) == (0, "daemon", False)
     assert f"nobody streams from slot {tiny.slot}" in said.seen
     assert "cdc run" in said.next
+    text = run_cdc(tiny, "explain", "lag")
+    assert (text.returncode, text.stderr) == (0, "")
+    assert text.stdout == f"daemon: {said.seen}\n        {said.next}\n"
 
 
 def test_another_consumer(tiny: Pair) -> None:
@@ -100,7 +103,6 @@ def test_a_lock_on_the_target(tiny: Pair) -> None:
         run_sql(tiny.source_dsn, INSERT, 4, 9)
         wait_until(lambda: waits_for_lock(tiny.target_dsn))
         said = explain(tiny)
-        text = run_cdc(tiny, "explain", "lag")
         pid = other.info.backend_pid
     assert (said.exit_code, said.verdict, said.asked_target) == (0, "target lock", True)
     assert f"PID {pid} (a report, " in said.seen
@@ -108,8 +110,7 @@ def test_a_lock_on_the_target(tiny: Pair) -> None:
     assert "credit.account (RowExclusiveLock)" in said.seen
     assert "last ran `select count(*) from credit.account where note = '…'`" in said.seen
     assert f"pg_terminate_backend({pid})" in said.next
-    assert "confidential" not in text.stdout + text.stderr
-    assert text.stdout.startswith("target lock: ")
+    assert "confidential" not in repr(said)
 
 
 def test_a_lock_of_a_role_that_is_hidden(tiny: Pair) -> None:
@@ -160,8 +161,6 @@ def test_a_target_that_is_away(tiny: Pair) -> None:
         said = explain(tiny, {"CDC_TARGET_DSN": through})
         assert (said.exit_code, said.verdict, said.asked_target) == (0, "target away", True)
         assert "cannot be reached" in said.seen
-        proxy.heal()
-        wait_until(lambda: rows(tiny) == 9, 60)
 
 
 def test_changes_that_are_gathered(tiny: Pair) -> None:
