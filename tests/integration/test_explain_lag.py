@@ -1,5 +1,6 @@
 """`cdc explain lag` names what holds the pipeline back: a real fault each, and the verdict."""
 
+import json
 import re
 import signal
 import time
@@ -190,15 +191,17 @@ def test_a_long_transaction_on_the_source(tiny: Pair) -> None:
 
 
 def test_a_slot_that_waits_for_a_transaction(tiny: Pair) -> None:
-    """While the slot is being made, the verdict is who has not committed yet."""
+    """While the slot is being made, the verdict is who has not committed; the lag is unknown."""
     with psycopg.connect(tiny.source_dsn, application_name="a batch job") as job:
         job.execute("insert into credit.account values (4, 0, 'x')")
         with spawn_cdc(tiny, "init"):
             wait_until(lambda: waits_for_lock(tiny.source_admin_dsn))
             said = explain(tiny)
+            lag = run_cdc(tiny, "lag", "--json", "--max-bytes", "1000000000")
         pid = job.info.backend_pid
     assert (said.exit_code, said.verdict) == (0, "source transaction")
     assert f"PID {pid} (a batch job, " in said.seen
+    assert (lag.returncode, json.loads(lag.stdout)["lag_bytes"]) == (1, None)
 
 
 def test_a_copy_that_waits_for_a_transaction(tiny: Pair) -> None:
