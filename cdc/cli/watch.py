@@ -1,6 +1,6 @@
 """How `cdc lag --watch` shows what it sees: drawn in place on a terminal, lines elsewhere.
 
-A terminal gets a small table and the last three minutes as bars; a pipe gets a line a second, with
+A terminal gets a small table and the last two minutes as bars; a pipe gets a line a second, with
 `--json` one JSON object each. What is wrong with the source goes to stderr there.
 """
 
@@ -16,7 +16,7 @@ import typer
 
 from cdc.assure.lag import Lag
 from cdc.assure.watching import Away
-from cdc.cli.colours import of_budget, of_lag
+from cdc.cli.colours import BAD, GOOD, of_budget, of_lag
 from cdc.cli.output import print_json_line, wal_budget
 from cdc.sizes import readable_bytes, readable_seconds
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _BARS = "▁▂▃▄▅▆▇█"
 
 _SECONDS_A_BAR = 3
-_BARS_SHOWN = 60
+
+# With a name before and a number behind they fit into 80 columns.
+_BARS_SHOWN = 48
 
 
 class Display(ABC):
@@ -98,7 +100,7 @@ class Screen(Display):
             table.add_row(name, Text(value, style=colour or ""))
         if self._bars:
             highest = f"  at most {readable_bytes(max(self._bars))}"
-            table.add_row("", Text(bars(self._bars), style="cyan") + Text(highest, style="dim"))
+            table.add_row("", Text.assemble((bars(self._bars), "cyan"), (highest, "dim")))
         if problem is not None:
             table.add_row("source", Text(problem, style="red"))
         return table
@@ -137,11 +139,7 @@ def _facts(measured: Lag) -> list[tuple[str, str, str | None]]:
         ("behind", readable_bytes(measured.lag_bytes), of_lag(measured)),
         ("for", readable_seconds(measured.lag_seconds), of_lag(measured)),
         ("slot", measured.slot, None),
-        (
-            "stream",
-            "active" if measured.active else "nobody",
-            "green" if measured.active else "red",
-        ),
+        ("streaming", "yes" if measured.active else "nobody", GOOD if measured.active else BAD),
         ("confirmed", measured.confirmed_flush_lsn or "never", None),
         *((("checkpoint", measured.checkpoint_lsn, None),) if measured.checkpoint_lsn else ()),
         ("WAL budget", wal_budget(measured), of_budget(measured)),
