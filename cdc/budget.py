@@ -7,11 +7,12 @@ WAL is written, seen between two looks and smoothed, so that a checkpoint's burs
 
 from dataclasses import dataclass
 from enum import IntEnum
+from math import exp
 
 from cdc.lsn import Lsn
 
-# The weight of the newest rate: a change of pace is believed after two or three looks.
-_SMOOTHING = 0.4
+# A change of pace is believed to two thirds after so long, however often one looks meanwhile.
+_SMOOTHING_S = 20.0
 
 
 class Level(IntEnum):
@@ -36,8 +37,15 @@ class WalBudget:
     """WAL that can still be written before the slot may be lost."""
     rate: float | None = None
     """Bytes of WAL a second."""
+    status: str | None = None
+    """The slot's wal_status: reserved, extended, unreserved or lost."""
     level: Level = Level.CALM
     _seen: tuple[float, Lsn] | None = None
+
+    @property
+    def source_lsn(self) -> Lsn | None:
+        """Where the source's WAL ended."""
+        return None if self._seen is None else self._seen[1]
 
     @property
     def used(self) -> float | None:
@@ -60,9 +68,10 @@ class WalBudget:
         """Take in what the source says at a time; return True if the level has risen."""
         self.retained_bytes, self.safe_bytes = retained_bytes, safe_bytes
         if self._seen is not None and at_s > self._seen[0] and source_lsn >= self._seen[1]:
-            rate = (source_lsn - self._seen[1]) / (at_s - self._seen[0])
+            lasted_s = at_s - self._seen[0]
+            rate = (source_lsn - self._seen[1]) / lasted_s
             before = rate if self.rate is None else self.rate
-            self.rate = before + _SMOOTHING * (rate - before)
+            self.rate = before + (1 - exp(-lasted_s / _SMOOTHING_S)) * (rate - before)
         self._seen = (at_s, source_lsn)
         before_level, used = self.level, self.used or 0.0
         self.level = Level((used >= _WARNING_SHARE) + (used >= _ALARM_SHARE))

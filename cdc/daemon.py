@@ -9,23 +9,18 @@ SIGTERM and SIGINT let the batch in hand finish, confirm it and return.
 
 import asyncio
 import contextlib
-import gc
 import logging
-import signal
 from dataclasses import dataclass
 from time import monotonic
 
 import psycopg
 
-from cdc.assure.preflight import preflight
-from cdc.assure.preflight.facts import Intent
-from cdc.assure.preflight.findings import Severity
-from cdc.backoff import LONGEST_DELAY_S, Verdict, delays, described, judge
-from cdc.budget import WalBudget
+from cdc.backoff import LONGEST_DELAY_S, Verdict, delays, described, judge, untrusted
 from cdc.changes.copies import Copies
-from cdc.errors import CdcError, CheckFailed, PositionLost, TargetAway
+from cdc.errors import CdcError, PositionLost, TargetAway
 from cdc.lsn import Lsn
 from cdc.postgres.session import Connection, connect
+from cdc.prepare import prepare
 from cdc.settings import Settings
 from cdc.source import budget
 from cdc.source.lease import wait_for_lease
@@ -33,10 +28,8 @@ from cdc.source.row import row_reader
 from cdc.source.slot import emit_barrier
 from cdc.source.stream import ReplicationStream
 from cdc.sync.copier import Report
-from cdc.sync.initialize import initialize
 from cdc.sync.pipeline import Limits
 from cdc.sync.renew import record_loss, renew
-from cdc.sync.report import awake
 from cdc.sync.spool import choice
 from cdc.sync.spool.alone import replay_alone
 from cdc.sync.start import asking_target
@@ -45,10 +38,9 @@ from cdc.target.apply import Target
 from cdc.target.connection import connect_target
 from cdc.target.copies import load_copies, mirror
 from cdc.target.sole import end_copiers
+from cdc.vitals import Phase, Vitals
 
 log = logging.getLogger(__name__)
-
-_COLLECT_INTERVAL_S = 10.0
 
 # A command that was asked to come to an end waits this long for a database that is away.
 PATIENCE_S = 60.0
@@ -70,14 +62,19 @@ class Until:
         return self.current or self.lsn is not None or self.copied
 
 
+# Settings that a running daemon is known by.
+NOT_RELOADED = "source.slot, source.plugin, state.dir, http.listen, http.token"
+
+
 class Daemon:
     """One pipeline, kept alive."""
 
-    def __init__(self, settings: Settings, until: Until, report: Report) -> None:
+    def __init__(self, settings: Settings, until: Until, report: Report, vitals: Vitals) -> None:
         choice.require_spoolable(settings)
         self._settings = settings
         self._until = until
         self._report = report
+        self._vitals = vitals
         self._stopping = asyncio.Event()
         self._turn: asyncio.Task[None] | None = None
         self._pipeline: Conductor | None = None
@@ -89,8 +86,8 @@ class Daemon:
             else Limits(away_s=choice.away_s(settings))
         )
         self._copies: Copies | None = None
-        self._budget = WalBudget()
         self._ready = False
+        self._reloaded = False
         self._streamed = False
         self._achieved = False
         self._away = False
@@ -109,10 +106,29 @@ class Daemon:
     def stop(self) -> None:
         """Finish the batch in hand and return from `run`; what is before the stream is cut off."""
         self._stopping.set()
+        self._vitals.phase = Phase.STOPPING
+        self._end_turn()
+
+    def _end_turn(self) -> None:
         if self._pipeline is not None:
             self._pipeline.stop()
         elif self._turn is not None:
             self._turn.cancel()
+
+    def reload(self, given: Settings) -> Settings:
+        """Go on with other settings, in a turn that begins now; return those in force."""
+        settings = _kept(self._settings, given)
+        choice.require_spoolable(settings)
+        if settings != given:
+            log.warning("what needs a restart stays as it was", extra={"settings": NOT_RELOADED})
+        if settings == self._settings:
+            log.info("no setting has changed")
+            return settings
+        log.info("going on with other settings")
+        self._settings = settings
+        self._reloaded = True
+        self._end_turn()
+        return settings
 
     async def run(self) -> None:
         """Stream until told to stop or until the end that was asked for.
@@ -126,8 +142,9 @@ class Daemon:
             try:
                 await self._take_turn_or_renew()
             except (psycopg.Error, CdcError, OSError) as ex:
-                if judge(ex) is not Verdict.RETRY:
+                if self._hopeless(ex):
                     raise
+                self._note_failure(ex)
                 self._away = self._away or isinstance(ex, TargetAway)
                 # A stream that begins and does nothing, since the target is away, is no success.
                 if self._achieved or (self._streamed and not isinstance(ex, TargetAway)):
@@ -138,6 +155,35 @@ class Daemon:
             else:
                 if self._ended:
                     return
+            if self._reloaded:
+                await self._begin_anew()
+
+    async def _begin_anew(self) -> None:
+        """Forget what was remembered: it may not hold under other settings."""
+        await self._target.close()
+        self._reloaded = self._ready = False
+        self._target = self._make_target()
+        self._vitals.phase = Phase.STARTING
+        self._copies = None
+        if not self._until.asked:
+            self._limits = Limits(away_s=choice.away_s(self._settings))
+
+    def _note_failure(self, error: BaseException) -> None:
+        """Tell that a turn has failed, and what is tried again."""
+        vitals = self._vitals
+        vitals.phase, vitals.problem = Phase.WAITING, described(error)
+        if not isinstance(error, TargetAway):
+            vitals.source_answers = False
+
+    def _hopeless(self, error: BaseException) -> bool:
+        """Tell whether to try again cannot help.
+
+        A server that we have worked with may be trusted again, as its certificate is mended; one
+        that was never trusted is a DSN to be mended, which we would read no more.
+        """
+        if not self._ready and untrusted(error) is not None:
+            return True
+        return judge(error) is not Verdict.RETRY
 
     async def _take_turn_or_renew(self) -> None:
         try:
@@ -152,8 +198,7 @@ class Daemon:
         """Begin anew with another slot; nothing that was remembered holds any more."""
         await self._target.close()
         await renew(self._settings, lost)
-        self._target = self._make_target()
-        self._ready = False
+        await self._begin_anew()
 
     async def _take_turn(self) -> None:
         """Run one turn as a task, so that `stop` can end it where there is no stream yet."""
@@ -163,7 +208,7 @@ class Daemon:
             await self._turn
             ended = True
         except asyncio.CancelledError:
-            if not self._stopping.is_set():
+            if not (self._stopping.is_set() or self._reloaded):
                 raise
         finally:
             self._pipeline = self._turn = None
@@ -186,16 +231,17 @@ class Daemon:
             return
         dsn = settings.source.require_dsn()
         async with await self._connect_source(dsn) as source:
+            self._vitals.source_answers = True
             if self._until.current and self._limits.until is None:
                 self._limits.until = await emit_barrier(source)
             if unready is not None:
                 # However long it takes: the source's WAL is watched.
-                await budget.look(source, settings.source.slot, self._budget)
+                await budget.look(source, settings.source.slot, self._vitals.wal)
             rival = await wait_for_lease(
                 source,
                 settings.source.slot,
                 patience_s=PATIENCE_S if self._until.asked else None,
-                superseded=self._target.require_unclaimed,
+                superseded=self._stand_by,
             )
             if rival or (self._copies is not None and self._copies.pending):
                 # Who had it before, be it we, may have written chunks that nobody noted here.
@@ -206,13 +252,18 @@ class Daemon:
             finally:
                 await stream.close()
 
+    async def _stand_by(self) -> None:
+        """Another daemon streams: find out whether it has our place."""
+        self._vitals.phase = Phase.STANDBY
+        await self._target.require_unclaimed()
+
     async def _connect_source(self, dsn: str) -> Connection:
         """Connect; where the source is away, see that nothing stays behind in the spool."""
         try:
             return await connect(dsn)
         except (psycopg.Error, CdcError, OSError) as ex:
             if judge(ex) is Verdict.RETRY:
-                await replay_alone(self._target, self._settings, self._limits)
+                await replay_alone(self._target, self._settings, self._limits, self._vitals.counts)
             raise
 
     async def _prepare(self) -> Exception | None:
@@ -226,7 +277,7 @@ class Daemon:
             await prepare(self._settings, snapshot=True)
             self._copies = await self._load_copies()
         except (psycopg.Error, CdcError, OSError) as ex:
-            if judge(ex) is not Verdict.RETRY or self._until.asked:
+            if self._hopeless(ex) or self._until.asked:
                 raise
             return ex
         self._ready = True
@@ -235,13 +286,17 @@ class Daemon:
     async def _stream(
         self, source: Connection, stream: ReplicationStream, unready: Exception | None
     ) -> None:
-        sides = Sides(source, stream, self._target, self._budget)
+        vitals = self._vitals
+        sides = Sides(source, stream, self._target, vitals)
         copying = Copying(self._known_copies, self._report)
         async with begin_turn(
             sides, self._settings, self._limits, copying, away=self._away, unready=unready
         ) as turn:
             self._streamed = True
-            turn.progress.budget = self._budget
+            vitals.progress = turn.progress
+            vitals.phase = Phase.SPOOLING if turn.copier is None else Phase.STREAMING
+            vitals.problem = ""
+            vitals.counts.streams += 1
             await turn.lookout.look()
             self._pipeline = turn.conductor
             if self._stopping.is_set():
@@ -253,7 +308,8 @@ class Daemon:
                 lasted = monotonic() - since > LONGEST_DELAY_S
                 self._achieved = lasted or turn.progress.applied > began
         self._away = False
-        self._ended = turn.copier is not None or self._stopping.is_set()
+        straight = turn.copier is not None
+        self._ended = self._stopping.is_set() or (straight and not self._reloaded)
         if not self._ended:
             self._copies = None  # copies may have been asked for by what was queued
 
@@ -272,46 +328,15 @@ class Daemon:
                 return mirror(await load_copies(target, self._settings.source.slot))
 
 
-async def prepare(settings: Settings, *, snapshot: bool) -> None:
-    """Check both sides, then initialize what is missing; raise CheckFailed with all findings."""
-    intent = Intent.COPY if snapshot else Intent.TAKE_OVER
-    # A position that is lost is found by the start of the stream, which puts it into the ledger.
-    warned = settings.source.model_copy(update={"on_slot_lost": "resync"})
-    findings = await preflight(settings.model_copy(update={"source": warned}), intent=intent)
-    breaking = [finding for finding in findings if finding.severity is Severity.BREAKS]
-    if breaking:
-        raise CheckFailed(
-            "; ".join(f"{finding.subject}: {finding.problem}" for finding in breaking),
-            hint=breaking[0].mend if len(breaking) == 1 else "`cdc check` shows how to mend each",
-        )
-    await initialize(settings, snapshot=snapshot)
-
-
-async def run(settings: Settings, until: Until, report: Report) -> None:
-    """Run a daemon in this process, stopped by SIGTERM and SIGINT."""
-    daemon = Daemon(settings, until, report)
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, daemon.stop)
-    collecting = asyncio.create_task(_collect_garbage())
-    try:
-        await daemon.run()
-    finally:
-        collecting.cancel()
-    log.info("stopped", extra=awake())
-
-
-async def _collect_garbage() -> None:
-    """Look for cycles now and then, until cancelled.
-
-    By itself Python looks each time 700 objects came to be, and at all of them again and again: a
-    fifth of what a row costs (perf). Changes are in no cycles.
-    """
-    gc.freeze()  # what is imported by now stays
-    gc.disable()
-    try:
-        while True:
-            await asyncio.sleep(_COLLECT_INTERVAL_S)
-            gc.collect()
-    finally:
-        gc.enable()
+def _kept(before: Settings, given: Settings) -> Settings:
+    """Return the settings given, but for those that only a restart can change."""
+    source, http = before.source, before.http
+    return given.model_copy(
+        update={
+            "source": given.source.model_copy(
+                update={"slot": source.slot, "plugin": source.plugin}
+            ),
+            "state": before.state,
+            "http": given.http.model_copy(update={"listen": http.listen, "token": http.token}),
+        }
+    )

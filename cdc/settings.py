@@ -1,7 +1,7 @@
 """Every setting, once: its name, default, unit and reason. Nothing reads the environment elsewhere.
 
 A value comes, in this order, from the environment (`CDC_SECTION_NAME`), from a file per secret in
-`$CREDENTIALS_DIRECTORY` (`source.dsn`, `target.dsn`, `spool.key`), from `cdc.toml` (`--config`,
+`$CREDENTIALS_DIRECTORY` (`source.dsn` and all other secrets), from `cdc.toml` (`--config`,
 `CDC_CONFIG`), else from the default here. A name that does not exist is an error, in the file and
 in the environment: a misspelt limit must not be a limit that does not hold.
 """
@@ -121,6 +121,37 @@ class SpoolSettings(_Section):
     )
 
 
+class HttpSettings(_Section):
+    """What the daemon tells of itself."""
+
+    listen: str = Field(
+        "127.0.0.1:9464",
+        pattern=r"^((\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):\d{1,5})?$",
+        description="host and port of metrics, health and status page; empty: none",
+    )
+    token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="asked of each request (Bearer, or the password of Basic); needed where"
+        " `listen` is not loopback",
+    )
+    max_lag: float = Field(
+        60, gt=0, description="seconds behind the source from which `/readyz` says no"
+    )
+
+
+class AlertSettings(_Section):
+    """Who is told when something is wrong."""
+
+    url: SecretStr | None = Field(None, description="webhook that alerts are sent to, as JSON")
+    key: SecretStr | None = Field(
+        None, min_length=16, description="signs each alert (HMAC-SHA256 of its body)"
+    )
+    max_lag: float = Field(
+        300, gt=0, description="seconds behind the source from which an alert is sent"
+    )
+
+
 class TableSettings(_Section):
     """What the target keeps of one table's deletes and truncates."""
 
@@ -182,6 +213,8 @@ class Settings(BaseSettings):
     snapshot: SnapshotSettings = SnapshotSettings()
     state: StateSettings = StateSettings()
     spool: SpoolSettings = SpoolSettings()
+    http: HttpSettings = HttpSettings()
+    alerts: AlertSettings = AlertSettings()
     tables: dict[TableName, TableSettings] = {}
 
     @property
@@ -238,7 +271,14 @@ class LoadedSettings:
 
 _Values = dict[str, dict[str, object]]
 
-_SECRETS = (("source", "dsn"), ("target", "dsn"), ("spool", "key"))
+_SECRETS = (
+    ("source", "dsn"),
+    ("target", "dsn"),
+    ("spool", "key"),
+    ("http", "token"),
+    ("alerts", "url"),
+    ("alerts", "key"),
+)
 
 
 def load_settings(config: Path | None = None) -> LoadedSettings:

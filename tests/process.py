@@ -42,6 +42,7 @@ def environment(pair: Pair | None, changes: Mapping[str, str] | None = None) -> 
             "CDC_SOURCE_PUBLICATION": pair.publication,
             "CDC_SOURCE_PLUGIN": pair.plugin,
             "CDC_STATE_DIR": str(pair.state_dir),
+            "CDC_HTTP_LISTEN": "",
         }
         if pair.max_rows is not None:
             settings["CDC_APPLY_MAX_ROWS"] = str(pair.max_rows)
@@ -123,9 +124,15 @@ class Daemon:
 
 @contextmanager
 def spawn_cdc(
-    pair: Pair, *arguments: str, env: Mapping[str, str] | None = None
+    pair: Pair,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    script: str | None = None,
 ) -> Iterator[Daemon]:
-    """Start a command beside the test, in a session of its own, and kill it at the end."""
+    """Start a command beside the test, in a session of its own, and kill it at the end.
+
+    `script` is Python that runs in place of `python -m cdc`, to change a constant, say.
+    """
     pair.state_dir.mkdir(parents=True, exist_ok=True)
     # A pair may see several daemons, one after the other or at once: each has its own files.
     run = len(list(pair.state_dir.parent.glob("*.stderr")))
@@ -135,7 +142,7 @@ def spawn_cdc(
         stdout.open("wb") as output,
         stderr.open("wb") as log,
         subprocess.Popen(
-            [sys.executable, "-m", "cdc", *arguments],
+            [sys.executable, *(("-m", "cdc") if script is None else ("-c", script)), *arguments],
             env=environment(pair, env),
             stdin=subprocess.DEVNULL,
             stdout=output,

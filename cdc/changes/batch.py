@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from cdc.changes.fold import Fold, Step
 from cdc.changes.policy import retain
 from cdc.changes.relations import RelationCache, Table
+from cdc.changes.tally import Tallies, tally
 from cdc.errors import ProtocolError
 from cdc.lsn import INVALID, Lsn
 from cdc.wire.messages import (
@@ -54,6 +55,8 @@ class Batch:
     """False: its last transaction goes on in the next batch, and so must the target's."""
     open_lsn: Lsn = INVALID
     """If not final: LSN of the commit record of the transaction that goes on."""
+    tallies: Tallies = field(default_factory=list)
+    """Its changes by table, counted when it was taken."""
 
     @property
     def end_lsn(self) -> Lsn:
@@ -92,6 +95,7 @@ class BatchBuilder:
         """Return what was gathered since the last call, and start anew."""
         batch = self._batch
         batch.steps = self._fold.steps
+        batch.tallies = tally(batch.steps)
         batch.final = not self.in_transaction
         batch.open_lsn = self._open_lsn
         self._continues = self.in_transaction

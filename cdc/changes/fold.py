@@ -32,10 +32,23 @@ class TableChanges:
     inserts: dict[Key, Row] = field(default_factory=dict)
     updates: dict[Key, Row] = field(default_factory=dict)
     deletes: dict[Key, None] = field(default_factory=dict)
+    inserted: int = 0
+    """Inserts as they came, and so on: for who counts (`changes.tally`)."""
+    updated: int = 0
+    deleted: int = 0
+    filled: int = 0
+    """Rows whose unchanged TOAST values an earlier change told."""
 
     def has(self, key: Key) -> bool:
         """Tell whether a row of this key was written, and is there."""
         return key in self.inserts or key in self.updates
+
+    def fill(self, new: Row, known: Row) -> Row:
+        """Return `new` with the values that it leaves unchanged, as far as they are known."""
+        if is_whole(new):
+            return new
+        self.filled += 1
+        return merge(new, known)
 
     def require(self, key: Key, old: Row) -> None:
         """Raise ChangeRefused where the row of this key is not what the source says it was."""
@@ -148,6 +161,7 @@ class Fold:
             self._insert_in_part(table, message)
             return
         changes = self._changes(table, message)
+        changes.inserted += 1
         # Rows without a key are all different ones.
         key = table.key_of(message.new) if table.key else b"%d" % len(changes.inserts)
         if key in changes.deletes:
@@ -184,14 +198,15 @@ class Fold:
             self.step(WholeRowChange(table, _whole(message, table), new))
             return
         changes = self._changes(table, message)
+        changes.updated += 1
         if table.key_is_assumed and message.old is not None:
             changes.require(old_key, message.old)
         if old_key != key:
             self._change_key(changes, old_key, key, new)
         elif key in changes.inserts:
-            changes.inserts[key] = new if is_whole(new) else merge(new, changes.inserts[key])
-        elif key in changes.updates and not is_whole(new):
-            changes.updates[key] = merge(new, changes.updates[key])
+            changes.inserts[key] = changes.fill(new, changes.inserts[key])
+        elif key in changes.updates:
+            changes.updates[key] = changes.fill(new, changes.updates[key])
         else:
             changes.deletes.pop(key, None)
             changes.updates[key] = new
@@ -202,6 +217,7 @@ class Fold:
             self.step(WholeRowChange(table, _whole(message, table), None))
             return
         changes = self._changes(table, message)
+        changes.deleted += 1
         key = key_before(table, message.old)
         if table.key_is_assumed:
             changes.require(key, message.old)
@@ -221,9 +237,9 @@ class Fold:
                 changes.deletes[old] = None
             if key in changes.deletes:
                 del changes.deletes[key]
-                changes.updates[key] = merge(new, row)
+                changes.updates[key] = changes.fill(new, row)
             else:
-                changes.inserts[key] = merge(new, row)
+                changes.inserts[key] = changes.fill(new, row)
             return
         # A step of its own, so no longer a part of what the segment replays.
         assert self._segment is not None

@@ -29,6 +29,11 @@ class Held:
     def __bool__(self) -> bool:
         return bool(self.rows or self.tables)
 
+    @property
+    def size(self) -> int:
+        """How many rows wait, by their keys; a table that waits as a whole counts as one more."""
+        return sum(map(len, self.rows.values())) + len(self.tables)
+
     def copy(self) -> "Held":
         """Return a copy that changes on its own."""
         return Held(

@@ -14,7 +14,7 @@ import psycopg
 import typer
 
 from cdc import __version__
-from cdc.backoff import Verdict, described, judge
+from cdc.backoff import Verdict, described, judge, untrusted
 from cdc.cli import check, config, demo, explain, init, lag, quarantine, resync, run, slot, status
 from cdc.errors import CdcError, NeedsOperator, Unavailable
 from cdc.observe.logs import set_up_logging
@@ -95,7 +95,9 @@ def _unforeseen(error: psycopg.Error) -> CdcError:
 
     Not its message where that could quote a value: a refused row, or a text that is no number.
     """
-    kind = Unavailable if judge(error) is Verdict.RETRY else NeedsOperator
+    to_do = untrusted(error)
+    away = judge(error) is Verdict.RETRY and to_do is None
+    kind = Unavailable if away else NeedsOperator
     reason = described(error)
     if error.sqlstate is None:
         reason = str(error).strip().splitlines()[0]
@@ -103,7 +105,7 @@ def _unforeseen(error: psycopg.Error) -> CdcError:
         reason = f"{reason}: {error.diag.message_primary}"
     if kind is Unavailable:
         return kind(reason, hint="try again: is it up, and does it let this machine's address in?")
-    return kind(reason, hint="`cdc check` looks at both databases")
+    return kind(reason, hint=to_do or "`cdc check` looks at both databases")
 
 
 def _fail(error: CdcError) -> None:

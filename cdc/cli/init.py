@@ -1,13 +1,16 @@
 """`cdc init`: publication, slot, bookkeeping, initial snapshot, checkpoint."""
 
 import asyncio
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from cdc import daemon
+from cdc import service
 from cdc.cli.output import settings
 from cdc.cli.progress import copy_progress
+from cdc.daemon import Until
+from cdc.prepare import prepare
 
 
 def init(
@@ -22,10 +25,9 @@ def init(
     Safe to repeat: does what is missing, and goes on with a copy that was cut off. The target's
     tables must be there and be empty. Applications may write to the source all the while.
     """
-    given = settings(context)
     if no_snapshot:
-        asyncio.run(daemon.prepare(given, snapshot=False))
+        asyncio.run(prepare(settings(context), snapshot=False))
     else:
         with copy_progress() as report:
-            asyncio.run(daemon.run(given, daemon.Until(copied=True), report))
+            asyncio.run(service.run(partial(settings, context), Until(copied=True), report))
     typer.echo("ready: `cdc run` starts the stream")

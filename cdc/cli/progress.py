@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from cdc.sync.copier import CopyProgress, Report
+from cdc.progress import CopyProgress
+from cdc.sync.copier import Report
 
 log = logging.getLogger(__name__)
 

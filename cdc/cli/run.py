@@ -1,13 +1,15 @@
 """`cdc run`: the daemon."""
 
 import asyncio
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from cdc import daemon
+from cdc import service
 from cdc.cli.output import settings
 from cdc.cli.progress import copy_progress
+from cdc.daemon import Until
 from cdc.lsn import Lsn, parse_lsn
 
 
@@ -39,6 +41,6 @@ def run(
     SIGTERM or Ctrl-C finishes the batch in hand, confirms it and exits 0. A database that is away
     is waited for; what needs an operator exits 78 and says what to do.
     """
-    until = daemon.Until(current=until_current, lsn=until_lsn)
+    until = Until(current=until_current, lsn=until_lsn)
     with copy_progress() as report:
-        asyncio.run(daemon.run(settings(context), until, report))
+        asyncio.run(service.run(partial(settings, context), until, report))

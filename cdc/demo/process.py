@@ -51,6 +51,7 @@ class Runner:
             "CDC_SOURCE_DSN": pair.source_dsn,
             "CDC_TARGET_DSN": pair.target_dsn,
             "CDC_STATE_DIR": str(self._folder / "state"),
+            "CDC_HTTP_LISTEN": "",  # a daemon may run on this machine already
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._command = ""

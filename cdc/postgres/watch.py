@@ -145,6 +145,8 @@ class Watch:
                 ready = yield wanted
                 if ready:
                     self._moved = monotonic()
+                    if self._awake is not None:
+                        self._awake.note(self._moved)
                 wanted = gen.send(ready)
         except StopIteration as ex:
             result: _T = ex.value

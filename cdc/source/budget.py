@@ -16,6 +16,7 @@ async def look(source: Connection, slot_name: str, budget: WalBudget) -> None:
     slot = await load_slot(source, slot_name)
     if slot is None:
         return
+    budget.status = slot.wal_status
     lost = slot.wal_status == "lost"
     safe = 0 if lost else slot.safe_wal_bytes
     if not budget.look(monotonic(), parse_lsn(slot.source_lsn), slot.retained_wal_bytes, safe):

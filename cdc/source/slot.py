@@ -200,8 +200,9 @@ def busy(name: str, slot: Slot | None) -> SlotBusy:
 
 BARRIER = b"barrier"
 RESYNC = b"resync"
+HEARTBEAT = b"heartbeat"
 """Contents of logical messages with the prefix `cdc`; the second tells a daemon to look what is to
-be copied."""
+be copied, the third measures how long all this takes."""
 
 
 async def emit_barrier(connection: Connection, content: bytes = BARRIER) -> Lsn:

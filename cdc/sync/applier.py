@@ -16,6 +16,7 @@ from cdc.backoff import Verdict, delays, described, ends_session, judge
 from cdc.changes.batch import Batch
 from cdc.errors import CdcError, PositionLost, TargetAway, Unavailable
 from cdc.lsn import Lsn, format_lsn
+from cdc.observe.instruments import BATCH_DURATION, BATCH_SIZE
 from cdc.progress import Progress
 from cdc.target.apply import Target
 
@@ -46,8 +47,10 @@ class Applier:
         self._away_s = away_s
         self._applied = applied
         self._batches: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=1)
-        self._applying = False
         self._transactions = 0
+        self._applying = False
+        self.size = 0
+        """Bytes received for the batch in hand, or the one that waits."""
 
     @property
     def free(self) -> bool:
@@ -61,6 +64,8 @@ class Applier:
     def put_nowait(self, batch: Batch) -> None:
         """Hand over a batch to an applier that is free."""
         self._batches.put_nowait(batch)
+        self.size = batch.size
+        self._progress.counts.receive(batch.tallies)
 
     async def abandon(self) -> None:
         """Cut off the target's session, which may not answer any more."""
@@ -69,10 +74,14 @@ class Applier:
     async def run(self) -> None:
         """Apply what comes, until the end."""
         while (batch := await self._next()) is not None:
-            self._applying = True
-            await self._apply(batch)
-            self._note(batch)
-            self._applying = False
+            self._applying = self._progress.applying = True
+            since = monotonic()
+            replayed = await self._apply(batch)
+            BATCH_DURATION.record(monotonic() - since)
+            BATCH_SIZE.record(batch.changes)
+            self._note(batch, replayed=replayed)
+            self._applying = self._progress.applying = False
+            self.size = 0
             self._applied()
 
     async def _next(self) -> Batch | None:
@@ -86,7 +95,8 @@ class Applier:
                 await self._target.close()
         return await self._batches.get()
 
-    async def _apply(self, batch: Batch) -> None:
+    async def _apply(self, batch: Batch) -> bool:
+        """Apply a batch, however long it takes; return True if it had to be replayed."""
         before = self._target.checkpoint.lsn
         continues = self._target.in_transaction
         rested = self._target.connected and not continues
@@ -94,11 +104,12 @@ class Applier:
         while True:
             try:
                 if await self._is_committed(batch, before):
-                    return
-                self._progress.replays += await self._target.apply(batch)
+                    return False
+                return await self._target.apply(batch)
             except _PartlyApplied:
                 raise
             except (psycopg.Error, CdcError, OSError) as ex:
+                self._progress.counts.fail(ex.sqlstate if isinstance(ex, psycopg.Error) else None)
                 if judge(ex) is not Verdict.RETRY:
                     raise
                 await self._target.close()
@@ -117,8 +128,7 @@ class Applier:
                     extra={"error": described(ex), "delay_s": round(delay, 2)},
                 )
                 await asyncio.sleep(delay)
-            else:
-                return
+            self._progress.counts.retries += 1
 
     def _give_up(self, error: BaseException, away_s: float) -> None:
         """Raise if the target has been away for too long."""
@@ -147,14 +157,14 @@ class Applier:
             )
         return False
 
-    def _note(self, batch: Batch) -> None:
-        progress = self._progress
-        progress.batches += 1
-        progress.repairs = self._target.repairs
-        progress.changes += batch.changes
+    def _note(self, batch: Batch, *, replayed: bool) -> None:
+        progress, counts = self._progress, self._progress.counts
+        last = batch.transactions[-1].commit_time if batch.transactions else 0
+        counts.apply(batch.tallies, last, monotonic(), replayed=replayed)
+        counts.repairs, counts.quarantined = self._target.repairs, self._target.quarantined
         self._transactions += len(batch.transactions)
         if batch.final:
-            progress.transactions += self._transactions
+            counts.transactions += self._transactions
             self._transactions = 0
-            progress.commit_time = batch.transactions[-1].commit_time
+            progress.commit_time = last
             progress.apply(batch.end_lsn)

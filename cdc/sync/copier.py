@@ -18,13 +18,13 @@ same place of the stream.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from time import monotonic
 from typing import TypeAlias
 
 from cdc.changes.copies import Copies, QualifiedName, Stage
 from cdc.errors import CheckFailed
 from cdc.postgres.session import Connection, connect, connect_replication
+from cdc.progress import CopyProgress
 from cdc.settings import Settings
 from cdc.source.copied import load_copied_tables
 from cdc.source.slot import (
@@ -57,21 +57,6 @@ log = logging.getLogger(__name__)
 # While the slot waits for transactions that are writing, the stream is let go on so often.
 _LET_GO_S = 0.2
 _TELL_S = 2.0
-
-
-@dataclass(slots=True)
-class CopyProgress:
-    """How far the copies have come."""
-
-    tables: int = 0
-    tables_done: int = 0
-    chunks: int = 0
-    chunks_done: int = 0
-    rows: int = 0
-    bytes: int = 0
-    estimated_rows: int = 0
-    """By the source's statistics; a table never analysed counts as empty."""
-    complete: bool = False
 
 
 Report: TypeAlias = Callable[[CopyProgress], None]

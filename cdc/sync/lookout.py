@@ -12,21 +12,26 @@ import psycopg
 
 from cdc.budget import WalBudget
 from cdc.postgres.session import Connection
+from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.source import budget
 from cdc.source.copied import load_copied_tables
 from cdc.source.lease import has_standby
+from cdc.source.slot import HEARTBEAT, emit_barrier
 from cdc.sync.adopt import adopt_missing_tables
 from cdc.sync.copier import Copier
 from cdc.sync.standby import Standby
 
 log = logging.getLogger(__name__)
 
-# How often the source is asked whether another daemon stands by.
-STANDBY_INTERVAL_S = 2.0
+# How often the source is asked how far its WAL is, and whether another daemon stands by.
+LOOK_INTERVAL_S = 2.0
 
-# How often the published tables are compared with those that are copied, and the WAL is looked at.
-INTERVAL_S = 30.0
+# How often a heartbeat is sent, if the one before has arrived: a commit on the source each time.
+HEARTBEAT_INTERVAL_S = 10.0
+
+# How often the published tables are compared with those that are copied.
+TABLES_INTERVAL_S = 30.0
 
 
 class Lookout:
@@ -38,6 +43,7 @@ class Lookout:
         settings: Settings,
         wal: WalBudget,
         *,
+        progress: Progress,
         copier: Copier | None,
         standby: Standby | None,
     ) -> None:
@@ -45,29 +51,44 @@ class Lookout:
         self._source = source
         self._settings = settings
         self._wal = wal
+        self._heartbeat = progress.heartbeat
+        self._progress = progress
         self._copier = copier
         self._standby = standby
 
     async def run(self) -> None:
         """Look until cancelled; all but who stands by was looked at just now."""
-        looked = monotonic()
+        sent = looked = monotonic()
         while True:
             if self._standby is not None:
                 present = await has_standby(self._source, self._settings.source.slot)
                 self._standby.heed(present=present)
-            await asyncio.sleep(min(STANDBY_INTERVAL_S, INTERVAL_S))
-            if monotonic() - looked > INTERVAL_S:
+            await asyncio.sleep(LOOK_INTERVAL_S)
+            await budget.look(self._source, self._settings.source.slot, self._wal)
+            if monotonic() - sent > HEARTBEAT_INTERVAL_S and self._copier is not None:
+                sent = monotonic()
+                await self._send_heartbeat()
+            if monotonic() - looked > TABLES_INTERVAL_S:
                 looked = monotonic()
-                await self.look()
+                await self._look_for_tables()
 
     async def look(self) -> None:
         """Look at the WAL, and at the tables."""
         await budget.look(self._source, self._settings.source.slot, self._wal)
-        if self._copier is not None:
-            await self._look_for_tables(self._copier)
+        await self._look_for_tables()
 
-    async def _look_for_tables(self, copier: Copier) -> None:
+    async def _send_heartbeat(self) -> None:
+        """Write a message into the source's WAL, unless the last one is still on its way."""
+        if self._heartbeat.send(monotonic()):
+            self._heartbeat.sent(await emit_barrier(self._source, HEARTBEAT))
+            # It may have come before the answer did.
+            self._heartbeat.arrive(self._progress.reached, monotonic())
+
+    async def _look_for_tables(self) -> None:
         """Publish and copy tables that nobody has heard of."""
+        copier = self._copier
+        if copier is None:
+            return
         try:
             await adopt_missing_tables(self._source, self._settings, copier.copies)
         except psycopg.errors.LockNotAvailable:

@@ -20,10 +20,12 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from time import monotonic
 
 from cdc.changes.copies import Copies
 from cdc.changes.relations import RelationCache
 from cdc.lsn import Lsn
+from cdc.observe.traces import Traces
 from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.sync.applier import Applier
@@ -98,7 +100,8 @@ class Pipeline:
         self._target = target
         self._limits = limits
         self._relations = RelationCache(target.primary_keys, policies(settings), copies)
-        self._feedback = Feedback(stream, progress, idle_file)
+        self._traces = Traces()
+        self._feedback = Feedback(stream, progress, idle_file, confirmed=self._traces.confirm)
         self._receiver = Receiver(
             decoding.decode,
             self._relations,
@@ -178,6 +181,7 @@ class Pipeline:
     async def _receive(self) -> None:
         while not self._reached():
             frames = await self._stream.receive()
+            self._progress.heard_at_s = monotonic()
             frames.reverse()
             while frames:
                 try:
@@ -188,6 +192,8 @@ class Pipeline:
                     full = await self._receive_behind_hold(held.begin)
                 if full:
                     await self._hand_over()
+            if self._receiver.has_work:
+                self._traces.come()
             self._note_pending()
             await self._stand_at_end()
             self._offer()
@@ -222,6 +228,7 @@ class Pipeline:
         self._bursts.begin()
         if self._receiver.has_work:
             await self._hand_over()
+        self._progress.held_back = True
         while not self._applier.free:
             await self._until_freed()
         if exact and bound is not None:
@@ -230,6 +237,7 @@ class Pipeline:
             self._progress.apply(max(bound, self._progress.applied))
         if (bound, exact) == (self._hold.bound, self._hold.exact):
             await self._hold.stand()
+        self._progress.held_back = False
         self._relations.refresh()
 
     def _reached(self) -> bool:
@@ -247,25 +255,31 @@ class Pipeline:
             if receiver.in_transaction:
                 receiver.due_at_commit = True
             else:
-                self._applier.put_nowait(receiver.take())
+                self._put()
                 self._note_pending()
 
     async def _hand_over(self) -> None:
         # Stays so if we are stopped in between: then the batch is dropped, and is never confirmed.
-        self._handing_over = True
+        self._handing_over = self._progress.held_back = True
         await self._bursts.wait()
         # Not before: what waits would wait in memory, and be received at the cost of who applies.
         while self._receiver.has_work and not self._applier.free:
             await self._until_freed()
         if self._receiver.has_work:
-            self._applier.put_nowait(self._receiver.take())
-        self._handing_over = False
+            self._put()
+        self._handing_over = self._progress.held_back = False
+
+    def _put(self) -> None:
+        batch = self._receiver.take()
+        self._traces.hand_over(batch)
+        self._applier.put_nowait(batch)
 
     async def _until_freed(self) -> None:
         self._free.clear()
         await self._free.wait()
 
     def _after_apply(self) -> None:
+        self._traces.commit()
         if self._applier.free:
             self._free.set()
         # What was gathered meanwhile need not wait for the next frame, which may not come.
@@ -274,11 +288,15 @@ class Pipeline:
         self._feedback.wake()
 
     def _note_pending(self) -> None:
-        self._progress.pending = (
+        progress = self._progress
+        progress.unapplied = (
             self._handing_over
             or not self._applier.free
             or self._receiver.has_work
             or self._receiver.in_transaction
-            # What is left out since a copy will bring it is no nothing.
-            or self._copies.pending
         )
+        # What is left out since a copy will bring it is no nothing.
+        progress.pending = progress.unapplied or self._copies.pending
+        queued = self._receiver.size + self._applier.size
+        progress.queued_bytes = queued if progress.unapplied else 0
+        progress.heartbeat.arrive(progress.reached, monotonic())

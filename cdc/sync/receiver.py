@@ -62,6 +62,11 @@ class Receiver:
         return self._builder.has_work
 
     @property
+    def size(self) -> int:
+        """Bytes gathered."""
+        return self._builder.size
+
+    @property
     def in_transaction(self) -> bool:
         """A transaction has begun that the target does not hold."""
         return self._builder.in_transaction
@@ -115,7 +120,7 @@ class Receiver:
             self._progress.receive(message.end_lsn)
             return self._is_due()
         if isinstance(message, Begin):
-            self._progress.pending = True
+            self._progress.begin(message.commit_time)
         elif isinstance(message, LogicalMessage) and message.content == RESYNC:
             self._asked()
         full = builder.size >= self._max_bytes or builder.changes >= self._max_rows

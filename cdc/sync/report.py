@@ -23,6 +23,7 @@ def awake() -> dict[str, float]:
 
 async def log_progress(progress: Progress) -> None:
     """Log until cancelled."""
+    counts = progress.counts
     while True:
         await asyncio.sleep(PROGRESS_INTERVAL_S)
         log.info(
@@ -31,11 +32,11 @@ async def log_progress(progress: Progress) -> None:
                 "received": format_lsn(progress.received),
                 "applied": format_lsn(progress.applied),
                 "confirmed": format_lsn(progress.confirmed),
-                "transactions": progress.transactions,
-                "changes": progress.changes,
-                "batches": progress.batches,
-                "replays": progress.replays,
-                "repairs": progress.repairs,
+                "transactions": counts.transactions,
+                "changes": counts.changes,
+                "batches": counts.batches,
+                "replays": counts.replays,
+                "repairs": counts.repairs,
                 "spooled_bytes": progress.spooled_bytes,
                 "spooled_transactions": progress.spooled_transactions,
                 **awake(),

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-from cdc.budget import WalBudget
 from cdc.changes.copies import Copies
 from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect
@@ -33,6 +32,7 @@ from cdc.sync.spool.store import Store
 from cdc.sync.start import identify, start_stream
 from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
+from cdc.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,8 @@ class Sides:
     source: Connection
     stream: ReplicationStream
     target: Target
-    wal: WalBudget
-    """The source's."""
+    vitals: Vitals
+    """What outlives the turn and is reported."""
 
 
 @dataclass(slots=True)
@@ -138,6 +138,8 @@ async def _straight(
     interval_s = await status_interval(stream)
     held = None if store is None else store.held
     progress = await start_stream(stream, source, target, idle_file, settings, held=held)
+    progress.counts, progress.heartbeat = sides.vitals.counts, sides.vitals.heartbeat
+    progress.heartbeat.forget()
     copies = await copying.load()  # not before the claim: somebody else may have copied until then
     choice.leave_empty(store, settings, identify(stream, settings), progress.applied)
     log.info(
@@ -163,7 +165,14 @@ async def _straight(
         asked=copier.ask,
         wal_end=partial(_wal_end, settings),
     )
-    lookout = Lookout(source, settings, sides.wal, copier=copier, standby=pipeline.standby)
+    lookout = Lookout(
+        source,
+        settings,
+        sides.vitals.wal,
+        progress=progress,
+        copier=copier,
+        standby=pipeline.standby,
+    )
     return Turn(pipeline, progress, interval_s, copier, lookout)
 
 
@@ -198,5 +207,9 @@ async def _by_spool(
         limits=limits,
         load_copies=copying.load,
     )
-    lookout = Lookout(source, settings, sides.wal, copier=None, standby=None)
-    return Turn(spooling, spooling.progress, interval_s, None, lookout)
+    progress = spooling.progress
+    progress.counts = sides.vitals.counts
+    lookout = Lookout(
+        source, settings, sides.vitals.wal, progress=progress, copier=None, standby=None
+    )
+    return Turn(spooling, progress, interval_s, None, lookout)

@@ -57,6 +57,8 @@ class Target:
         self._read_row = read_row
         self.repairs = 0
         """Rows that the target lacked, read from the source."""
+        self.quarantined = 0
+        """Rows that wait in the quarantine, as this session knows it."""
 
     @property
     def connected(self) -> bool:
@@ -126,6 +128,7 @@ class Target:
         )
         self._certain = True
         self._session = session
+        self.quarantined = session.held.size
         return self._checkpoint
 
     async def require_unclaimed(self) -> None:
@@ -162,7 +165,8 @@ class Target:
         self._written |= tables_of(batch.steps)
         await self.open()
         assert self._writer is not None
-        writer, repairs = self._writer, self._writer.repairs
+        assert self._session is not None
+        session, writer, repairs = self._session, self._writer, self._writer.repairs
         # Until the target has answered, nobody here knows whether it has committed.
         self._certain = False
         try:
@@ -170,6 +174,7 @@ class Target:
         finally:
             self._checkpoint = writer.checkpoint
             self.repairs += writer.repairs - repairs
+            self.quarantined = session.held.size
         self._certain = True
         return replayed
 

@@ -2,6 +2,8 @@
 
 from time import monotonic
 
+import psycopg
+
 from cdc.awake import Wakefulness
 from cdc.postgres.session import Connection, connect
 
@@ -21,9 +23,14 @@ async def connect_target(dsn: str, *, application_name: str = "cdc") -> Connecti
     """Open an ordinary session on the target. Raises psycopg.OperationalError."""
     AWAKE.begin(monotonic())
     try:
-        return await connect(dsn, application_name=application_name, awake=AWAKE)
+        connection = await connect(dsn, application_name=application_name, awake=AWAKE)
+    except psycopg.OperationalError:
+        AWAKE.answers = False
+        raise
     finally:
         AWAKE.end(monotonic())
+    AWAKE.answers = True
+    return connection
 
 
 async def connect_for_rows(dsn: str, *, application_name: str = "cdc") -> Connection:

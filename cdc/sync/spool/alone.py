@@ -7,6 +7,7 @@ but while they are not on the target, no other daemon can stream: its position w
 import asyncio
 import logging
 
+from cdc.counts import Counts
 from cdc.errors import Unavailable
 from cdc.progress import Progress
 from cdc.settings import Settings
@@ -26,17 +27,19 @@ from cdc.target.copies import load_copies, mirror
 log = logging.getLogger(__name__)
 
 
-async def replay_alone(target: Target, settings: Settings, limits: Limits) -> None:
+async def replay_alone(target: Target, settings: Settings, limits: Limits, counts: Counts) -> None:
     """Apply what is queued, if anything is; leaves the target alone if not."""
     for store in choice.stores(settings):
         try:
             if not store.empty:
-                await _replay(store, target, settings, limits)
+                await _replay(store, target, settings, limits, counts)
         finally:
             store.close()
 
 
-async def _replay(store: Store, target: Target, settings: Settings, limits: Limits) -> None:
+async def _replay(
+    store: Store, target: Target, settings: Settings, limits: Limits, counts: Counts
+) -> None:
     identity, held = store.identity, store.held
     idle_file = IdleFile(settings.state_dir, identity)
     async with await connect_target(settings.target.require_dsn()) as session:
@@ -66,7 +69,7 @@ async def _replay(store: Store, target: Target, settings: Settings, limits: Limi
             replay,
             Decoding(),
             target,
-            Progress(at, at, at),
+            Progress(at, at, at, counts=counts),
             idle_file,
             copies=copies,
             settings=settings,

@@ -149,11 +149,13 @@ class Spooling:
         )
         replay = Replay(store, self._thread, self._writer.appended)
         self._writer.draining = True
+        replaying = Progress(at, at, at, counts=self.progress.counts)
+        self.progress.replaying = replaying
         self._pipeline = Pipeline(
             replay,
             Decoding(),
             self._target,
-            Progress(at, at, at),
+            replaying,
             self._idle_file,
             copies=await self._load_copies(),
             settings=self._settings,

@@ -68,6 +68,7 @@ class Writer:
     async def run(self) -> None:
         """Store what comes, until told to stop."""
         while (frames := await self._receive()) is not None:
+            self.progress.heard_at_s = monotonic()
             few = len(frames) < GATHER_FRAMES
             frames.reverse()
             while frames:
@@ -106,6 +107,7 @@ class Writer:
     def _count(self) -> None:
         self.progress.spooled_bytes = self._store.size
         self.progress.spooled_transactions = self._store.transactions
+        self.progress.spooled_after = None if self._store.empty else self._store.held.after
 
     async def _has_room(self, records: list[Record]) -> bool:
         """Wait for room where the target makes some; False if we are to stop meanwhile."""
