@@ -1,4 +1,4 @@
-"""`cdc status` on a terminal: what is bad is seen before it is read; a pipe gets plain text."""
+"""Answers on a terminal: what is bad is seen before it is read; a pipe gets plain text."""
 
 import os
 import pty
@@ -52,10 +52,26 @@ def test_what_is_bad_is_red(tiny: Pair) -> None:
     assert "\x1b" not in ok(tiny, "status").stdout
 
 
+def test_a_verdict(tiny: Pair) -> None:
+    """The stage of the verdict is red; while it is looked for, a line says which side is asked."""
+    run_sql(tiny.source_dsn, INSERT, 1, 9)
+    drawn = on_terminal(tiny, "explain", "lag")
+    assert drawn.startswith("looking at the source …\n")
+    assert f"\x1b[{RED}m\x1b[1mdaemon\x1b[0m: nobody streams" in drawn
+    piped = ok(tiny, "explain", "lag")
+    assert (piped.stdout.partition(":")[0], piped.stderr) == ("daemon", "")
+
+
 def colours(pair: Pair) -> dict[str, tuple[str, str]]:
     """Give the colour and the text of each value of `cdc status` that has a colour."""
+    found = COLOURED.findall(on_terminal(pair, "status"))
+    return {name: (colour, value) for name, colour, value in found}
+
+
+def on_terminal(pair: Pair, *arguments: str) -> str:
+    """Give what a command draws that ends with 0."""
     leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "cdc", "status"]
+    command = [sys.executable, "-m", "cdc", *arguments]
     given = environment(pair, {"TERM": "xterm"})
     with subprocess.Popen(command, env=given, stdout=follower, stderr=follower) as process:
         os.close(follower)
@@ -67,5 +83,4 @@ def colours(pair: Pair) -> dict[str, tuple[str, str]]:
             pass  # the end of a terminal is an error on Linux
         os.close(leader)
         assert process.wait() == 0, drawn
-    text = drawn.decode().replace("\r\n", "\n")
-    return {name: (colour, value) for name, colour, value in COLOURED.findall(text)}
+    return drawn.decode().replace("\r\n", "\n")
