@@ -75,12 +75,11 @@ async def load_source(
         return SourceFacts(name, settings.apply.flush_interval, None)
     lag = await measure_lag(connection, settings, ask_target=False)
     looks, round_trip_s = [], math.inf
-    began = monotonic()
     while True:
         asked = monotonic()
         looks.append(await _look(connection, name))
         round_trip_s = min(round_trip_s, monotonic() - asked)
-        if lag.lag_bytes == 0 or lag.wal_status == "lost" or _decided(looks, asked - began):
+        if lag.lag_bytes == 0 or lag.wal_status == "lost" or _decided(looks):
             break
         if len(looks) == 1:
             looking()
@@ -141,9 +140,10 @@ def _lsn(text: str | None) -> Lsn | None:
     return None if text is None else parse_lsn(text)
 
 
-def _decided(looks: Sequence[Look], seconds: float) -> bool:
+def _decided(looks: Sequence[Look]) -> bool:
     """Tell whether more looks would not say more."""
     first, last = looks[0], looks[-1]
+    seconds = last.at_s - first.at_s
     if seconds > 0 and last.confirmed is not None and last.confirmed >= first.written:
         return True
     if seconds < _LOOK_S:
