@@ -13,6 +13,9 @@ GOOD, FAIR, BAD = "green", "yellow", "red"
 # A daemon that keeps up confirms within a second.
 _LATE_S = 10.0
 
+# Where our role may not know for how long it is behind: a segment of WAL.
+_LATE_BYTES = 16 << 20
+
 _BY_LEVEL = {Level.CALM: GOOD, Level.WARNING: FAIR, Level.ALARM: BAD}
 
 
@@ -22,7 +25,9 @@ def of_lag(lag: Lag) -> str:
         return GOOD
     if not lag.active or lag.wal_status == "lost":
         return BAD
-    return FAIR if lag.lag_seconds is None or lag.lag_seconds > _LATE_S else GOOD
+    if lag.lag_seconds is not None:
+        return FAIR if lag.lag_seconds > _LATE_S else GOOD
+    return FAIR if lag.lag_bytes is None or lag.lag_bytes > _LATE_BYTES else GOOD
 
 
 def of_budget(lag: Lag) -> str:
