@@ -86,6 +86,7 @@ class Daemon:
             else Limits(away_s=choice.away_s(settings))
         )
         self._copies: Copies | None = None
+        self._unready: Exception | None = None
         self._ready = False
         self._reloaded = False
         self._streamed = False
@@ -172,7 +173,9 @@ class Daemon:
         """Tell that a turn has failed, and what is tried again."""
         vitals = self._vitals
         vitals.phase, vitals.problem = Phase.WAITING, described(error)
-        if not isinstance(error, TargetAway):
+        # What stood in the way of preparing, and is raised since the source answers, is the
+        # target's.
+        if not isinstance(error, TargetAway) and error is not self._unready:
             vitals.source_answers = False
 
     def _hopeless(self, error: BaseException) -> bool:
@@ -225,7 +228,7 @@ class Daemon:
     async def _stream_once(self) -> None:
         """One turn: from connecting to the source to the end of its stream."""
         settings = self._settings
-        unready = await self._prepare()
+        self._unready = unready = await self._prepare()
         if self._until.copied and self._copies is not None and not self._copies.pending:
             self._ended = True
             return
@@ -294,6 +297,7 @@ class Daemon:
         ) as turn:
             self._streamed = True
             vitals.progress = turn.progress
+            vitals.progress.heard_at_s = monotonic()
             vitals.phase = Phase.SPOOLING if turn.copier is None else Phase.STREAMING
             vitals.problem = ""
             vitals.counts.streams += 1

@@ -41,6 +41,8 @@ class Vitals:
     phase: Phase = Phase.STARTING
     problem: str = ""
     """What keeps it from streaming, if anything: never a value, never a secret."""
+    hint: str = ""
+    """What an operator would run next, once it has halted."""
     source_answers: bool | None = None
     """None: it was not asked yet."""
     progress: Progress | None = None

@@ -15,7 +15,20 @@ import typer
 
 from cdc import __version__
 from cdc.backoff import Verdict, described, judge, untrusted
-from cdc.cli import check, config, demo, explain, init, lag, quarantine, resync, run, slot, status
+from cdc.cli import (
+    alert,
+    check,
+    config,
+    demo,
+    explain,
+    init,
+    lag,
+    quarantine,
+    resync,
+    run,
+    slot,
+    status,
+)
 from cdc.errors import CdcError, NeedsOperator, Unavailable
 from cdc.observe.logs import set_up_logging
 
@@ -67,6 +80,7 @@ app.command()(status.status)
 app.add_typer(explain.app, name="explain")
 app.add_typer(slot.app, name="slot")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(alert.app, name="alert")
 app.add_typer(config.app, name="config")
 
 

@@ -33,6 +33,8 @@ OPTIONS = {
     ("quarantine", "skip"): ("ID", "--yes"),
     ("explain",): ("lag",),
     ("explain", "lag"): ("--json",),
+    ("alert",): ("test",),
+    ("alert", "test"): (),
     ("config",): ("show",),
     ("config", "show"): ("--json",),
 }
