@@ -75,6 +75,7 @@ class Daemon:
         self._until = until
         self._report = report
         self._vitals = vitals
+        vitals.spool_limit_bytes = settings.spool.max_bytes
         self._stopping = asyncio.Event()
         self._turn: asyncio.Task[None] | None = None
         self._pipeline: Conductor | None = None
@@ -128,6 +129,7 @@ class Daemon:
             return settings
         log.info("going on with other settings")
         self._settings = settings
+        self._vitals.spool_limit_bytes = settings.spool.max_bytes
         self._reloaded = True
         self._end_turn()
         return settings

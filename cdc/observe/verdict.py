@@ -122,6 +122,7 @@ def _stalled(vitals: Vitals, health: Health, now: Now) -> Verdict:
     else:
         silent = _seconds(idle_s(vitals, now, health.lag_s))
         detail = f"nothing was applied for {silent}{_behind(health)}"
+        return Verdict(Mood.BAD, "Stalled", detail, "cdc explain lag")
     return Verdict(Mood.BAD, "Stalled", detail, "cdc check")
 
 
@@ -146,7 +147,7 @@ def _lagging(vitals: Vitals, health: Health, max_lag_s: float) -> Verdict:
             f"{_seconds(health.lag_s)} behind the source, more than {_seconds(max_lag_s)};"
             " it comes on"
         )
-    return Verdict(Mood.WARNING, "Lagging", detail, "cdc lag --watch")
+    return Verdict(Mood.WARNING, "Lagging", detail, "cdc explain lag")
 
 
 def _in_sync(health: Health) -> Verdict:

@@ -175,7 +175,7 @@ def _replayed(vitals: Vitals) -> None:
             "warning",
             "Lagging",
             "3 min behind the source, more than 60 s; it comes on",
-            "cdc lag --watch",
+            "cdc explain lag",
         ),
         (
             _target_away,
@@ -192,7 +192,7 @@ def _replayed(vitals: Vitals) -> None:
             "bad",
             "Stalled",
             "nothing was applied for 90 s, 90 s behind the source",
-            "cdc check",
+            "cdc explain lag",
         ),
         (
             _source_away,
@@ -226,7 +226,7 @@ def _replayed(vitals: Vitals) -> None:
                 "the target was away and catches up: 1,234 transactions on the daemon's disk"
                 " (5.6 MB)"
             ),
-            "cdc lag --watch",
+            "cdc explain lag",
         ),
     ],
 )
