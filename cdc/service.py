@@ -3,7 +3,8 @@
     SIGTERM, SIGINT   the batch in hand is finished and confirmed, then the process ends with 0
     SIGHUP            the settings are read again; the next turn begins with them
 
-A command with an end of its own (`cdc run --until-current`, `cdc init`) serves and tells nobody.
+A command with an end of its own (`cdc run --until-current`, `cdc init`) serves and tells nobody,
+and SIGHUP ends it, as it ends any command whose terminal is gone.
 """
 
 import asyncio
@@ -14,6 +15,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 
+import psycopg
+
+from cdc.backoff import described
 from cdc.daemon import Daemon, Until
 from cdc.errors import CdcError, SettingsError
 from cdc.observe.history import INTERVAL_S, History
@@ -43,7 +47,7 @@ class Service:
         self._settings = load()
         self._until = until
         self._vitals = Vitals(self._settings.source.slot, AWAKE)
-        self._notifier = Notifier(self._vitals)
+        self._notifier = Notifier(self._vitals, silent=until.asked)
         self._daemon = Daemon(self._settings, until, self._noting(report), self._vitals)
 
     async def run(self) -> None:
@@ -51,15 +55,15 @@ class Service:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
         async with AsyncExitStack() as beside:
             await beside.enter_async_context(_task(_collect_garbage()))
             if not self._until.asked:
+                loop.add_signal_handler(signal.SIGHUP, self._reload)
                 await self._observe(beside)
             try:
                 await self._daemon.run()
-            except CdcError as ex:
-                self._vitals.phase, self._vitals.problem = Phase.HALTED, ex.message
+            except (psycopg.Error, CdcError, OSError) as ex:
+                self._vitals.phase, self._vitals.problem = Phase.HALTED, described(ex)
                 raise
             finally:
                 self._notifier.stopping()
@@ -84,19 +88,20 @@ class Service:
 
     def _stop(self) -> None:
         self._daemon.stop()
+        self._notifier.stopping()
 
     def _reload(self) -> None:
-        """Read the settings again; with those that cannot be read, all stays as it is."""
-        self._notifier.reload(done=False)
+        """Read the settings again; with those that are of no use, all stays as it is."""
+        if self._daemon.stopping:
+            return
+        self._notifier.reloading()
         try:
-            given = self._load()
+            self._settings = self._daemon.reload(self._load())
         except SettingsError as ex:
             log.error(  # noqa: TRY400  # the message says it all
                 "the settings stay as they were", extra={"error": ex.message, "hint": ex.hint}
             )
-        else:
-            self._settings = self._daemon.reload(given)
-        self._notifier.reload(done=True)
+        self._notifier.reloaded()
 
     def _noting(self, report: Report) -> Report:
         def note(progress: CopyProgress) -> None:

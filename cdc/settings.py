@@ -335,18 +335,21 @@ def _read_credentials() -> _Values:
     values: _Values = {}
     for section, name in _SECRETS if folder else ():
         file = Path(folder or "") / f"{section}.{name}"
-        if file.exists():
-            try:
-                values[section] = {name: file.read_text().strip()}
-            except OSError as ex:
-                raise SettingsError(
-                    f"cannot read the credential {file}: {ex.strerror}",
-                    hint="see LoadCredential= in the unit file",
-                ) from None
-            except UnicodeDecodeError:
-                raise SettingsError(
-                    f"the credential {file} is not UTF-8", hint="save it as UTF-8"
-                ) from None
+        try:
+            secret = file.read_text().strip()
+        except FileNotFoundError:
+            continue
+        except OSError as ex:
+            raise SettingsError(
+                f"cannot read the credential {file}: {ex.strerror}",
+                hint="who runs cdc has to be able to read it; under systemd, see"
+                f" LoadCredential={section}.{name} in the unit file",
+            ) from None
+        except UnicodeDecodeError:
+            raise SettingsError(
+                f"the credential {file} is not UTF-8", hint="save it as UTF-8"
+            ) from None
+        values.setdefault(section, {})[name] = secret
     return values
 
 

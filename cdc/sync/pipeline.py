@@ -222,9 +222,9 @@ class Pipeline:
         """Let the target come to the hold's bound, and wait until that is moved."""
         bound, exact = self._hold.bound, self._hold.exact
         self._bursts.begin()
-        self._progress.held_back = True
         if self._receiver.has_work:
             await self._hand_over()
+        self._progress.held_back = True
         while not self._applier.free:
             await self._until_freed()
         if exact and bound is not None:
@@ -233,7 +233,7 @@ class Pipeline:
             self._progress.apply(max(bound, self._progress.applied))
         if (bound, exact) == (self._hold.bound, self._hold.exact):
             await self._hold.stand()
-        self._progress.held_back = False
+        self._progress.read_on(monotonic())
         self._relations.refresh()
 
     def _reached(self) -> bool:
@@ -263,7 +263,8 @@ class Pipeline:
             await self._until_freed()
         if self._receiver.has_work:
             self._applier.put_nowait(self._receiver.take())
-        self._handing_over = self._progress.held_back = False
+        self._handing_over = False
+        self._progress.read_on(monotonic())
 
     async def _until_freed(self) -> None:
         self._free.clear()

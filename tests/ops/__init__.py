@@ -1,0 +1,1 @@
+"""Operation: as a service, with its settings, credentials and units."""
