@@ -34,8 +34,8 @@ class _Side(_Section):
             side = type(self).__name__.removesuffix("Settings").lower()
             raise SettingsError(
                 f"the {side}'s DSN is not set",
-                hint=f"export CDC_{side.upper()}_DSN=postgresql://user:password@host:5432/database"
-                " (`cdc config show` lists what is set)",
+                hint=f"export CDC_{side.upper()}_DSN=postgresql://user:password@host:5432/database,"
+                f" or under systemd the credential {side}.dsn (`cdc config show` lists what is set)",
             )
         return self.dsn.get_secret_value()
 

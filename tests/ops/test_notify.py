@@ -123,7 +123,7 @@ def test_no_alarm_before_the_first_frame(tiny: Pair, manager: Manager) -> None:
     run_sql(tiny.target_dsn, late)
     run_sql(tiny.source_dsn, late)
     with psycopg.connect(tiny.source_dsn) as source:
-        source.execute("lock table credit.late in access exclusive mode")
+        source.execute("lock table credit.late in share update exclusive mode")
         with spawn_cdc(tiny, "run", env=notifying(manager)) as daemon:
             manager.wait_for(READY, daemon)
             daemon.wait_for_log("a new table is locked")
