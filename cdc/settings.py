@@ -35,7 +35,7 @@ class _Side(_Section):
             raise SettingsError(
                 f"the {side}'s DSN is not set",
                 hint=f"export CDC_{side.upper()}_DSN=postgresql://user:password@host:5432/database,"
-                f" or under systemd the credential {side}.dsn (`cdc config show` lists what is set)",
+                f" under systemd give the credential {side}.dsn (`cdc config show` lists all)",
             )
         return self.dsn.get_secret_value()
 

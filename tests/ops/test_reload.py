@@ -90,10 +90,10 @@ class Service:
             yield self
 
     @contextmanager
-    def started(self) -> Iterator["Service"]:
-        """Run the daemon."""
+    def started(self, beginning: str = "") -> Iterator["Service"]:
+        """Run the daemon; `beginning`: Python that its process runs before it."""
         self.write()
-        with spawn_cdc(self.pair, "run", env=self.env) as daemon:
+        with spawn_cdc(self.pair, "run", env=self.env, beginning=beginning) as daemon:
             self.daemons.append(daemon)
             yield self
 
@@ -217,13 +217,17 @@ def test_what_only_tells_needs_no_new_stream(service: Service) -> None:
             return refusal.code
 
     service.write(http={"listen": f"127.0.0.1:{port}", "max_lag": 3600})
-    with service.running(), locked(pair.target_admin_dsn):
-        run_sql(pair.source_dsn, INSERT, 1, 10)
-        wait_until(lambda: waits_for_lock(pair.target_admin_dsn))
-        assert ready() == 200
-        service.write(http={"max_lag": 0.01})
-        service.reload()
-        wait_until(lambda: ready() == 503)
+    with service.running():
+        with locked(pair.target_admin_dsn):
+            run_sql(pair.source_dsn, INSERT, 1, 10)
+            wait_until(lambda: waits_for_lock(pair.target_admin_dsn))
+            assert ready() == 200
+            service.write(http={"max_lag": 0.01})
+            service.reload()
+            wait_until(lambda: ready() == 503)
+        wait_until(lambda: rows(pair) == 10)
+        run_sql(pair.source_dsn, INSERT, 11, 20)
+        wait_until(lambda: rows(pair) == 20)
         assert service.streams == 1
 
 
@@ -392,6 +396,34 @@ def test_before_there_is_a_stream(service: Service) -> None:
         service.change(target={"dsn": pair.target_dsn})
         run_sql(pair.source_dsn, INSERT, 1, 10)
         wait_until(lambda: rows(pair) == 10)
+
+
+def test_a_reload_ends_the_waiting(service: Service) -> None:
+    """Who waits for the next try tries at once: here the first wait were a quarter of an hour."""
+    pair = service.pair
+    patient = "import cdc.backoff as b; b.FIRST_DELAY_S = b.LONGEST_DELAY_S = 1800"
+    service.write(target={"dsn": make_conninfo(pair.target_dsn, port=free_port())})
+    with service.started(patient):
+        service.daemon.wait_for_log("trying again")
+        service.change(target={"dsn": pair.target_dsn})
+        run_sql(pair.source_dsn, INSERT, 1, 10)
+        wait_until(lambda: rows(pair) == 10)
+
+
+def test_a_daemon_that_stops_reads_nothing(service: Service) -> None:
+    """It has been told to end, and does."""
+    pair = service.pair
+    with service.running():
+        with locked(pair.target_admin_dsn):
+            run_sql(pair.source_dsn, INSERT, 1, 10)
+            wait_until(lambda: waits_for_lock(pair.target_admin_dsn))
+            service.write(apply={"max_rows": 10})
+            service.daemon.process.send_signal(signal.SIGTERM)
+            service.daemon.process.send_signal(signal.SIGHUP)
+        assert service.daemon.process.wait(30) == 0, service.log
+        assert not any(said in service.log for said in READ)
+    drain(pair)
+    same_rows(pair)
 
 
 def test_while_tables_are_copied(service: Service) -> None:
