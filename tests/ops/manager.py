@@ -49,12 +49,16 @@ class Manager:
         return said[-1].removeprefix("STATUS=") if said else ""
 
     def wait_for(self, line: str, daemon: Daemon, *, times: int = 1) -> None:
-        """Wait until a line was said so often more; fail when the daemon ends or takes too long."""
-        expected, deadline = self.count(line) + times, time.monotonic() + 60
-        while self.count(line) < expected:
-            assert daemon.process.poll() is None or self.count(line) >= expected, daemon.log()
+        """Wait until it was said so often; fail when the daemon ends or takes too long."""
+        deadline = time.monotonic() + 60
+        while self.count(line) < times:
+            assert daemon.process.poll() is None or self.count(line) >= times, daemon.log()
             assert time.monotonic() < deadline, f"no {line}: {self.heard()[-5:]} {daemon.log()}"
             time.sleep(0.02)
+
+    def wait_for_more(self, line: str, daemon: Daemon, *, times: int) -> None:
+        """Wait until it was said so often from now on."""
+        self.wait_for(line, daemon, times=self.count(line) + times)
 
     def wait_for_status(self, text: str, daemon: Daemon) -> None:
         """Wait until the status holds a text."""

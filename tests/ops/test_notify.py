@@ -72,7 +72,7 @@ def service(pair: Pair, manager: Manager, **env: str) -> Iterator[Daemon]:
 
 def lives_on(manager: Manager, daemon: Daemon) -> None:
     """Assert that WATCHDOG comes for longer than anybody may stand still."""
-    manager.wait_for(WATCHDOG, daemon, times=4)
+    manager.wait_for_more(WATCHDOG, daemon, times=4)
     assert NOT_ALIVE not in daemon.log()
 
 
@@ -127,7 +127,7 @@ def test_no_alarm_before_the_first_frame(tiny: Pair, manager: Manager) -> None:
         with spawn_cdc(tiny, "run", env=notifying(manager)) as daemon:
             manager.wait_for(READY, daemon)
             daemon.wait_for_log("a new table is locked")
-            manager.wait_for(WATCHDOG, daemon, times=1)
+            manager.wait_for_more(WATCHDOG, daemon, times=1)
             assert NOT_ALIVE not in daemon.log()
 
 
@@ -253,7 +253,7 @@ def test_no_watchdog_when_the_applier_waits_for_a_lock(tiny: Pair, manager: Mana
             wait_until(lambda: waits_for_lock(tiny.target_admin_dsn))
             hangs(manager, daemon)
             assert "s behind" in manager.status
-        manager.wait_for(WATCHDOG, daemon, times=3)
+        manager.wait_for_more(WATCHDOG, daemon, times=3)
         wait_until(lambda: rows(tiny) == 10)
         assert daemon.log().count(NOT_ALIVE) == 1
 
@@ -268,7 +268,7 @@ def test_no_watchdog_when_the_target_does_not_answer(tiny: Pair, manager: Manage
         with stopped(backend):
             run_sql(tiny.source_dsn, INSERT, 11, 20)
             hangs(manager, daemon)
-        manager.wait_for(WATCHDOG, daemon, times=3)
+        manager.wait_for_more(WATCHDOG, daemon, times=3)
         wait_until(lambda: rows(tiny) == 20)
 
 
@@ -280,7 +280,7 @@ def test_no_watchdog_when_the_stream_is_silent(tiny: Pair, manager: Manager) -> 
         with stopped(walsender):
             hangs(manager, daemon)
             assert "the stream has brought nothing" in daemon.log()
-        manager.wait_for(WATCHDOG, daemon, times=3)
+        manager.wait_for_more(WATCHDOG, daemon, times=3)
 
 
 def test_a_reload_is_told(tiny: Pair, manager: Manager) -> None:
@@ -288,7 +288,7 @@ def test_a_reload_is_told(tiny: Pair, manager: Manager) -> None:
     with service(tiny, manager) as daemon:
         ready = manager.count(READY)
         daemon.process.send_signal(signal.SIGHUP)
-        manager.wait_for(READY, daemon)
+        manager.wait_for(READY, daemon, times=ready + 1)
         (reloading,) = [datagram for datagram in manager.heard() if RELOADING in datagram]
         assert any(line.startswith("MONOTONIC_USEC=") for line in reloading)
         assert manager.lines().index(RELOADING) > manager.lines().index(READY)
