@@ -235,6 +235,31 @@ def test_watchdog_while_the_target_is_away(tiny: Pair, manager: Manager, spool: 
         assert manager.count(READY) == 1
 
 
+def test_watchdog_while_a_spool_that_was_turned_off_is_emptied(
+    tiny: Pair, manager: Manager
+) -> None:
+    """Nothing is read from the source meanwhile, however long it takes: that is no hang."""
+    with streaming(tiny, {"CDC_SPOOL_MAX_BYTES": "10000000", "CDC_SPOOL_AFTER": "1"}) as daemon:
+        stoppable(tiny.target).stop()
+        with psycopg.connect(tiny.source_dsn, autocommit=True) as source:
+            for n in range(10000):
+                source.execute(INSERT, (n, n))
+        (end,) = fetch(tiny.source_dsn, "select pg_current_wal_lsn()::text")
+        queued = (
+            "select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots"
+            " where slot_name = %s"
+        )
+        wait_until(lambda: fetch(tiny.source_dsn, queued, end, tiny.slot) == [True], 60)
+        assert daemon.terminate() == 0, daemon.log()
+    stoppable(tiny.target).start()
+    # It looks twice a second, most likely between two batches now and then.
+    env = notifying(manager) | {"CDC_APPLY_MAX_ROWS": "1", "WATCHDOG_USEC": "2000000"}
+    with spawn_cdc(tiny, "run", env=env) as daemon:
+        daemon.wait_for_log("all that was queued is applied")
+        assert rows(tiny) == 10000
+        assert NOT_ALIVE not in daemon.log()
+
+
 def test_watchdog_while_the_source_is_away(tiny: Pair, manager: Manager) -> None:
     """STATUS says what it waits for."""
     with service(tiny, manager) as daemon:
