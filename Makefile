@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 SERVER_VERSIONS := 15.19.0 16.15.0 17.11.0
 SERVERS := $(foreach version,$(SERVER_VERSIONS),.servers/$(firstword $(subst ., ,$(version))))
 
-.PHONY: help demo test ops-test check bench chaos compiled pure servers clean
+.PHONY: help demo test ops-test check docs bench chaos compiled pure servers clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -33,6 +33,10 @@ check: $(INSTALLED) ## lint, format, types, direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(INSTALLED) ## renew what docs/ says of settings and sizes
+	@$(BIN)/python -m tests.reference
+	@$(BIN)/python -m tests.sizing
 
 bench: $(INSTALLED) ## measure the daemon against native replication; ARGS="insert hot --scale 0.05"
 	@$(BIN)/python -m tests.bench $(or $(ARGS),--help)

@@ -6,8 +6,9 @@
 
 SQLSTATEs are the manual's (appendix A, "PostgreSQL Error Codes"); classes stand for all their codes
 unless a code is listed. A failed connection attempt carries no SQLSTATE: there the server's words
-decide, since a wrong password will be wrong in a minute too. Of our own disk's errors only those
-are tried again that somebody mends while we run.
+decide, since a wrong password will be wrong in a minute too. A server that is not trusted may be
+tomorrow (`trust`): who has worked with it before waits, who has not says so and ends (`daemon`,
+`cli`). Of our own disk's errors only those are tried again that somebody mends while we run.
 """
 
 import errno
@@ -19,6 +20,7 @@ from enum import Enum, auto
 import psycopg
 
 from cdc.errors import CdcError, Unavailable
+from cdc.trust import advice
 
 
 class Verdict(Enum):
@@ -63,8 +65,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 _HOPELESS = re.compile(
     r"authentication failed|role .* does not exist|database .* does not exist"
-    r"|not permitted to log in|no pg_hba\.conf entry|no password supplied|certificate verify failed"
-    r"|server does not support SSL|unsupported startup parameter|tenant or user not found",
+    r"|not permitted to log in|no pg_hba\.conf entry|no password supplied"
+    r"|unsupported startup parameter|tenant or user not found",
     re.IGNORECASE,
 )
 
@@ -95,6 +97,11 @@ def ends_session(error: BaseException) -> bool:
     return code.startswith(("08", "57P"))
 
 
+def untrusted(error: BaseException) -> str | None:
+    """Return what to do where a server is not trusted, or takes no plaintext; None elsewhere."""
+    return advice(str(error)) if isinstance(error, psycopg.OperationalError) else None
+
+
 def described(error: BaseException) -> str:
     """Return what a log may say of an exception: never a message that could quote a value."""
     if isinstance(error, CdcError):
@@ -106,7 +113,8 @@ def described(error: BaseException) -> str:
     if code is None and isinstance(error, psycopg.OperationalError):
         # The driver's own words on a connection: it names the server, and no value passed by.
         said = str(error).strip().partition("\n")[0]
-        return f"{name}: {said}" if said else name
+        to_do = untrusted(error)
+        return f"{name}: {said}{f'; {to_do}' if to_do else ''}" if said else name
     return f"{name} ({code})" if code else name
 
 

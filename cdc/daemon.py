@@ -15,7 +15,7 @@ from time import monotonic
 
 import psycopg
 
-from cdc.backoff import LONGEST_DELAY_S, Verdict, delays, described, judge
+from cdc.backoff import LONGEST_DELAY_S, Verdict, delays, described, judge, untrusted
 from cdc.changes.copies import Copies
 from cdc.errors import CdcError, PositionLost, TargetAway
 from cdc.lsn import Lsn
@@ -85,6 +85,7 @@ class Daemon:
             else Limits(away_s=choice.away_s(settings))
         )
         self._copies: Copies | None = None
+        self._unready: Exception | None = None
         self._ready = False
         self._reloaded = False
         self._streamed = False
@@ -156,7 +157,7 @@ class Daemon:
                 await self._take_turn_or_renew()
             except (psycopg.Error, CdcError, OSError) as ex:
                 # What went wrong under other settings may be what they were changed for.
-                if judge(ex) is not Verdict.RETRY and not self._reloaded:
+                if self._hopeless(ex) and not self._reloaded:
                     raise
                 self._note_failure(ex)
                 self._away = self._away or isinstance(ex, TargetAway)
@@ -179,6 +180,7 @@ class Daemon:
         self._reloaded = self._ready = False
         self._roused.clear()
         self._target = self._make_target()
+        self._vitals.phase = Phase.STARTING
         self._copies = None
         if not self._until.asked:
             self._limits = Limits(away_s=choice.away_s(self._settings))
@@ -189,8 +191,20 @@ class Daemon:
         vitals.problem = described(error)
         if not self._stopping.is_set():
             vitals.phase = Phase.WAITING
-        if not isinstance(error, TargetAway):
+        # What stood in the way of preparing, and is raised since the source answers, is the
+        # target's.
+        if not isinstance(error, TargetAway) and error is not self._unready:
             vitals.source_answers = False
+
+    def _hopeless(self, error: BaseException) -> bool:
+        """Tell whether to try again cannot help.
+
+        A server that we have worked with may be trusted again, as its certificate is mended; one
+        that was never trusted is a DSN to be mended, which we would read no more.
+        """
+        if not self._ready and untrusted(error) is not None:
+            return True
+        return judge(error) is not Verdict.RETRY
 
     async def _take_turn_or_renew(self) -> None:
         try:
@@ -234,7 +248,7 @@ class Daemon:
     async def _stream_once(self) -> None:
         """One turn: from connecting to the source to the end of its stream."""
         settings = self._settings
-        unready = await self._prepare()
+        self._unready = unready = await self._prepare()
         if self._until.copied and self._copies is not None and not self._copies.pending:
             self._ended = True
             return
@@ -286,7 +300,7 @@ class Daemon:
             await prepare(self._settings, snapshot=True)
             self._copies = await self._load_copies()
         except (psycopg.Error, CdcError, OSError) as ex:
-            if judge(ex) is not Verdict.RETRY or self._until.asked:
+            if self._hopeless(ex) or self._until.asked:
                 raise
             return ex
         self._ready = True

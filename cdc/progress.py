@@ -85,9 +85,15 @@ class Progress:
     @property
     def reached(self) -> Lsn:
         """Up to where the target lacks nothing that was committed, but for what is to be copied."""
-        if self.spooled_after is not None:
-            return self.spooled_after if self.replaying is None else self.replaying.applied
-        return self.applied if self.unapplied else max(self.applied, self.received)
+        idle = self.spooled_after is None and not self.unapplied
+        return max(self.applied, self.received) if idle else self.checkpoint
+
+    @property
+    def checkpoint(self) -> Lsn:
+        """What the target has committed; of what is queued on disk, as far as we know."""
+        if self.spooled_after is None:
+            return self.applied
+        return self.spooled_after if self.replaying is None else self.replaying.applied
 
     @property
     def oldest(self) -> int | None:

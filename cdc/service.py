@@ -15,17 +15,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 
-import psycopg
-
 from cdc.backoff import described
 from cdc.daemon import Daemon, Until
-from cdc.errors import CdcError, SettingsError
+from cdc.errors import CdcError, SettingsError, Unavailable
 from cdc.observe.history import INTERVAL_S, History
-from cdc.observe.http import Answers, application
 from cdc.observe.notify import Notifier
 from cdc.observe.now import now
-from cdc.observe.server import bind, serving
-from cdc.observe.telemetry import Telemetry
 from cdc.progress import CopyProgress
 from cdc.settings import Settings
 from cdc.sync.copier import Report
@@ -57,20 +52,35 @@ class Service:
             loop.add_signal_handler(signum, self._stop)
         async with AsyncExitStack() as beside:
             await beside.enter_async_context(_task(_collect_garbage()))
-            if not self._until.asked:
-                loop.add_signal_handler(signal.SIGHUP, self._reload)
-                await self._observe(beside)
             try:
+                if not self._until.asked:
+                    loop.add_signal_handler(signal.SIGHUP, self._reload)
+                    await self._observe(beside)
                 await self._daemon.run()
-            except (psycopg.Error, CdcError, OSError) as ex:
-                self._vitals.phase, self._vitals.problem = Phase.HALTED, described(ex)
+            except Exception as ex:
+                self._note_end(ex)
                 raise
             finally:
                 self._notifier.stopping()
         log.info("stopped", extra=awake())
 
+    def _note_end(self, error: Exception) -> None:
+        """Note by what the daemon ends: a halt, unless to start it again may help."""
+        if isinstance(error, Unavailable):
+            return
+        self._vitals.phase, self._vitals.problem = Phase.HALTED, described(error)
+        self._vitals.hint = error.hint if isinstance(error, CdcError) else ""
+
     async def _observe(self, beside: AsyncExitStack) -> None:
         """Serve and tell, until the stack is closed."""
+        # Of each start 100 ms, for a daemon alone.
+        from cdc.observe.alerting import alerting  # noqa: PLC0415
+        from cdc.observe.http import Answers, application  # noqa: PLC0415
+        from cdc.observe.server import bind, serving  # noqa: PLC0415
+        from cdc.observe.telemetry import Telemetry  # noqa: PLC0415
+
+        # The first to come and the last to go: what ends the daemon from here on is alerted.
+        await beside.enter_async_context(alerting(self._vitals, lambda: self._settings))
         telemetry = Telemetry(self._vitals)
         beside.push_async_callback(telemetry.close)
         history = History()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import pydantic_settings
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -140,10 +141,27 @@ class HttpSettings(_Section):
     )
 
 
+def _web_address(given: SecretStr) -> SecretStr | None:
+    """Return an address of the web, None for an empty text; raise ValueError for any other."""
+    text = given.get_secret_value()
+    if not text:
+        return None
+    try:
+        parts = urlsplit(text)
+        is_one = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # whose words quote a part of it
+        is_one = False
+    if not is_one:
+        raise ValueError("write it as https://host/path")
+    return given
+
+
 class AlertSettings(_Section):
     """Who is told when something is wrong."""
 
-    url: SecretStr | None = Field(None, description="webhook that alerts are sent to, as JSON")
+    url: Annotated[SecretStr, AfterValidator(_web_address)] | None = Field(
+        None, description="webhook that alerts are sent to, as JSON"
+    )
     key: SecretStr | None = Field(
         None, min_length=16, description="signs each alert (HMAC-SHA256 of its body)"
     )

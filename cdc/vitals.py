@@ -41,6 +41,8 @@ class Vitals:
     phase: Phase = Phase.STARTING
     problem: str = ""
     """What keeps it from streaming, if anything: never a value, never a secret."""
+    hint: str = ""
+    """What an operator would run next, once it has halted."""
     source_answers: bool | None = None
     """None: it was not asked yet."""
     progress: Progress | None = None
@@ -60,7 +62,7 @@ class Vitals:
     @property
     def copying(self) -> bool:
         """Tables are being copied."""
-        return self.copy.tables_done < self.copy.tables
+        return self.copy.tables > 0 and not self.copy.complete
 
     def lag_s(self, source_us: int, at_s: float) -> float | None:
         """Return for how long the oldest commit that the target lacks has been there.

@@ -133,13 +133,12 @@ def spawn_cdc(
     pair: Pair,
     *arguments: str,
     env: Mapping[str, str | None] | None = None,
-    beginning: str = "",
+    script: str | None = None,
 ) -> Iterator[Daemon]:
     """Start a command beside the test, in a session of its own, and kill it at the end.
 
-    `beginning` is Python that its process runs before.
+    `script` is Python that runs in place of `python -m cdc`, to change a constant, say.
     """
-    program = ["-c", f"{beginning}; from cdc.cli import main; main()"]
     pair.state_dir.mkdir(parents=True, exist_ok=True)
     # A pair may see several daemons, one after the other or at once: each has its own files.
     run = len(list(pair.state_dir.parent.glob("*.stderr")))
@@ -149,7 +148,7 @@ def spawn_cdc(
         stdout.open("wb") as output,
         stderr.open("wb") as log,
         subprocess.Popen(
-            [sys.executable, *(program if beginning else ["-m", "cdc"]), *arguments],
+            [sys.executable, *(("-m", "cdc") if script is None else ("-c", script)), *arguments],
             env=environment(pair, env),
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -14,8 +14,8 @@ import psycopg
 import typer
 
 from cdc import __version__
-from cdc.backoff import Verdict, described, judge
-from cdc.cli import check, config, demo, init, lag, quarantine, resync, run, slot, status
+from cdc.backoff import Verdict, described, judge, untrusted
+from cdc.cli import alert, check, config, demo, init, lag, quarantine, resync, run, slot, status
 from cdc.errors import CdcError, NeedsOperator, Unavailable
 from cdc.observe.logs import set_up_logging
 
@@ -66,6 +66,7 @@ app.command()(resync.resync)
 app.command()(status.status)
 app.add_typer(slot.app, name="slot")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(alert.app, name="alert")
 app.add_typer(config.app, name="config")
 
 
@@ -93,7 +94,9 @@ def _unforeseen(error: psycopg.Error) -> CdcError:
 
     Not its message where that could quote a value: a refused row, or a text that is no number.
     """
-    kind = Unavailable if judge(error) is Verdict.RETRY else NeedsOperator
+    to_do = untrusted(error)
+    away = judge(error) is Verdict.RETRY and to_do is None
+    kind = Unavailable if away else NeedsOperator
     reason = described(error)
     if error.sqlstate is None:
         reason = str(error).strip().splitlines()[0]
@@ -101,7 +104,7 @@ def _unforeseen(error: psycopg.Error) -> CdcError:
         reason = f"{reason}: {error.diag.message_primary}"
     if kind is Unavailable:
         return kind(reason, hint="try again: is it up, and does it let this machine's address in?")
-    return kind(reason, hint="`cdc check` looks at both databases")
+    return kind(reason, hint=to_do or "`cdc check` looks at both databases")
 
 
 def _fail(error: CdcError) -> None:

@@ -52,7 +52,7 @@ class Health:
     """None: unknown."""
     lag_bytes: int | None
     checkpoint: str | None
-    """LSN up to which the target has all."""
+    """LSN that the target has committed. While nothing is published it stands still."""
     checkpoint_time: str | None
     """When the source committed the last transaction that the target has."""
     problem: str | None
@@ -89,7 +89,7 @@ def assess(vitals: Vitals, now: Now, max_lag_s: float) -> Health:
         sync_status=_sync_status(vitals, now, lag_s, max_lag_s),
         lag_s=lag_s,
         lag_bytes=vitals.lag_bytes,
-        checkpoint=None if progress is None else format_lsn(progress.reached),
+        checkpoint=None if progress is None else format_lsn(progress.checkpoint),
         checkpoint_time=iso(unix_of_commit(committed)) if committed else None,
         problem=vitals.problem or vitals.hangs(now.at_s, HANGS_S),
     )

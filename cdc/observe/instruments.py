@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from opentelemetry import metrics
-from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.metrics import CallbackOptions, Histogram, Observation
 
 from cdc import __version__
 from cdc.counts import Operations, TableCounts
@@ -309,10 +309,17 @@ INSTRUMENTS: tuple[Instrument, ...] = (*_PROCESS, *_LAG, *_SOURCE, *_CHANGES, *_
 
 # No-ops until a provider is set (`observe.telemetry`).
 _METER = metrics.get_meter("cdc", __version__)
-BATCH_SIZE = _METER.create_histogram("cdc.batch.size", "{change}", "changes in a batch")
-BATCH_DURATION = _METER.create_histogram(
-    "cdc.batch.duration", "s", "time that a batch took on the target, retries and all"
-)
+
+
+def _recorded(name: str) -> Histogram:
+    (it,) = (one for one in INSTRUMENTS if one.name == name)
+    return _METER.create_histogram(
+        it.name, it.unit, it.description, explicit_bucket_boundaries_advisory=it.buckets
+    )
+
+
+BATCH_SIZE = _recorded("cdc.batch.size")
+BATCH_DURATION = _recorded("cdc.batch.duration")
 
 
 def register(vitals: Vitals) -> None:

@@ -54,3 +54,7 @@ def set_up_logging() -> None:
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     # Its warnings tell of connections that we close or lose ourselves, without context.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
+    # Of an endpoint that is away it warns at each attempt, and says so once it has given up.
+    logging.getLogger("opentelemetry").setLevel(logging.ERROR)
+    # It logs each request with its URL, and that of a webhook is a secret.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

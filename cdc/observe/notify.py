@@ -106,7 +106,7 @@ class Notifier:
         if lag_s is not None:
             said.append("in sync" if lag_s == 0 else f"{lag_s:.1f} s behind")
         if vitals.progress is not None:
-            said.append(f"checkpoint {format_lsn(vitals.progress.reached)}")
+            said.append(f"checkpoint {format_lsn(vitals.progress.checkpoint)}")
         return ", ".join(said).replace("\n", " ")
 
     def _send(self, *said: str) -> bool:

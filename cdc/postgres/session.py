@@ -9,7 +9,9 @@ them. That asks for a direct endpoint: a transaction pooler refuses startup opti
 """
 
 import asyncio
+import os
 import secrets
+import ssl
 from typing import Literal, TypeAlias
 
 import psycopg
@@ -86,6 +88,8 @@ def conninfo(dsn: str, *, application_name: str, replication: bool = False) -> s
             "a DSN cannot be read",
             hint="write it as postgresql://user:password@host:5432/database?sslmode=verify-full",
         ) from None
+    if given.get("sslrootcert") == "system":
+        _find_system_roots()
     pins = " ".join(f"-c {name}={value}" for name, value in PINNED.items())
     ours = f"-c wal_sender_timeout={SENDER_TIMEOUT_MS}" if replication else ""
     options = " ".join(str(part) for part in (ours, given.get("options"), pins) if part)
@@ -93,6 +97,21 @@ def conninfo(dsn: str, *, application_name: str, replication: bool = False) -> s
     if replication:
         merged["application_name"] = _with_instance(str(merged["application_name"]))
     return make_conninfo("", **{**merged, "options": options, "client_encoding": "UTF8"})
+
+
+def _find_system_roots() -> None:
+    """Tell libpq's OpenSSL where this machine keeps the certificates that it trusts.
+
+    The one in psycopg's wheels looks for them in a folder that no machine has; Python's own knows.
+    What the operator says in the same variables wins.
+    """
+    paths = ssl.get_default_verify_paths()
+    for variable, found in (
+        (paths.openssl_cafile_env, paths.cafile),
+        (paths.openssl_capath_env, paths.capath),
+    ):
+        if found:
+            os.environ.setdefault(variable, found)
 
 
 def _with_instance(name: str) -> str:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import math
+from collections.abc import Callable
 from time import monotonic
 
 from cdc.backoff import Verdict, described, judge
@@ -39,10 +40,19 @@ log = logging.getLogger(__name__)
 class Feedback:
     """The only writer to the stream."""
 
-    def __init__(self, stream: Frames, progress: Progress, idle_file: IdleFile) -> None:
+    def __init__(
+        self,
+        stream: Frames,
+        progress: Progress,
+        idle_file: IdleFile,
+        *,
+        confirmed: Callable[[Lsn], None] = lambda _: None,
+    ) -> None:
+        """Tell a stream; call `confirmed` with what the source was told that it may forget."""
         self._stream = stream
         self._progress = progress
         self._idle_file = idle_file
+        self._confirmed = confirmed
         self._idle_pair: IdlePair | None = None
         self._saving: asyncio.Future[None] | None = None
         self._wake = asyncio.Event()
@@ -86,6 +96,7 @@ class Feedback:
             self._reply_now = False
             self._last_status = monotonic()
             progress.confirm(lsn)
+            self._confirmed(lsn)
 
     async def _cover(self, applied: Lsn, idle: Lsn, *, now: bool) -> Lsn:
         """Return how far beyond the checkpoint may be confirmed: as the pair on disk says."""

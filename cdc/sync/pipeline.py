@@ -25,6 +25,7 @@ from time import monotonic
 from cdc.changes.copies import Copies
 from cdc.changes.relations import RelationCache
 from cdc.lsn import Lsn
+from cdc.observe.traces import Traces
 from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.sync.applier import Applier
@@ -99,7 +100,8 @@ class Pipeline:
         self._target = target
         self._limits = limits
         self._relations = RelationCache(target.primary_keys, policies(settings), copies)
-        self._feedback = Feedback(stream, progress, idle_file)
+        self._traces = Traces()
+        self._feedback = Feedback(stream, progress, idle_file, confirmed=self._traces.confirm)
         self._receiver = Receiver(
             decoding.decode,
             self._relations,
@@ -190,6 +192,8 @@ class Pipeline:
                     full = await self._receive_behind_hold(held.begin)
                 if full:
                     await self._hand_over()
+            if self._receiver.has_work:
+                self._traces.come()
             self._note_pending()
             await self._stand_at_end()
             self._offer()
@@ -251,7 +255,7 @@ class Pipeline:
             if receiver.in_transaction:
                 receiver.due_at_commit = True
             else:
-                self._applier.put_nowait(receiver.take())
+                self._put()
                 self._note_pending()
 
     async def _hand_over(self) -> None:
@@ -262,15 +266,21 @@ class Pipeline:
         while self._receiver.has_work and not self._applier.free:
             await self._until_freed()
         if self._receiver.has_work:
-            self._applier.put_nowait(self._receiver.take())
+            self._put()
         self._handing_over = False
         self._progress.read_on(monotonic())
+
+    def _put(self) -> None:
+        batch = self._receiver.take()
+        self._traces.hand_over(batch)
+        self._applier.put_nowait(batch)
 
     async def _until_freed(self) -> None:
         self._free.clear()
         await self._free.wait()
 
     def _after_apply(self) -> None:
+        self._traces.commit()
         if self._applier.free:
             self._free.set()
         # What was gathered meanwhile need not wait for the next frame, which may not come.
@@ -288,5 +298,6 @@ class Pipeline:
         )
         # What is left out since a copy will bring it is no nothing.
         progress.pending = progress.unapplied or self._copies.pending
-        progress.queued_bytes = self._receiver.size + self._applier.size
+        queued = self._receiver.size + self._applier.size
+        progress.queued_bytes = queued if progress.unapplied else 0
         progress.heartbeat.arrive(progress.reached, monotonic())

@@ -41,6 +41,7 @@ class Standby:
         beyond = max(progress.confirmed, progress.received - MARK_BYTES) > progress.applied
         busy = progress.pending or not self._applier.free or self._hold.bound is not None
         if present and beyond and not busy:
-            progress.pending = True
-            end = TransactionEnd(0, progress.received, clock_us())
+            at = clock_us()
+            progress.begin(at)
+            end = TransactionEnd(0, progress.received, at)
             self._applier.put_nowait(Batch(transactions=[end]))

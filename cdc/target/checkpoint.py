@@ -6,8 +6,10 @@ bound to the slot it belongs to, by system identifier, timeline, database and sl
 """
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import class_row
 
 from cdc.errors import Fenced, PositionLost
@@ -70,22 +72,34 @@ _COLUMNS = (
 )
 
 
+_BOOKKEEPING = "target/001_add_bookkeeping.sql"
+
+
 async def add_bookkeeping(connection: Connection) -> None:
     """Create the schema `cdc` on the target, or bring it up to date; safe to repeat."""
-    await connection.execute(read_sql("target/001_add_bookkeeping.sql"))
+    await connection.execute(read_sql(_BOOKKEEPING))
+    await connection.execute(
+        sql.SQL("comment on schema cdc is {}").format(sql.Literal(_bookkeeping_version()))
+    )
 
 
 async def bring_up_to_date(connection: Connection) -> bool:
-    """Add what an older version of this program has not created; return whether it lacked some."""
+    """Do what another version of this program has not; return whether it knew of no copies."""
     cursor = await connection.execute(
         "select not exists (select from pg_attribute"
-        " where attrelid = to_regclass('cdc.checkpoint') and attname = 'claimed_by')"
+        " where attrelid = to_regclass('cdc.checkpoint') and attname = 'claimed_by'),"
+        " obj_description(to_regnamespace('cdc'), 'pg_namespace')"
     )
     row = await cursor.fetchone()
-    older = row is not None and bool(row[0])
-    if older:
+    assert row is not None
+    if row[0] or row[1] != _bookkeeping_version():
         await add_bookkeeping(connection)
-    return older
+    return bool(row[0])
+
+
+def _bookkeeping_version() -> str:
+    """Return what the schema's comment says that was made by this very file."""
+    return f"Bookkeeping of cdc, {sha256(read_sql(_BOOKKEEPING)).hexdigest()[:16]}"
 
 
 async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | None:

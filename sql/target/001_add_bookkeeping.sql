@@ -1,7 +1,14 @@
 -- The bookkeeping of cdc on the target: where the stream stands, what was copied, what went wrong.
--- Run by `cdc init` as the role in CDC_TARGET_DSN; safe to run again, by hand too (psql -f).
+-- Run by `cdc init` as the role in CDC_TARGET_DSN; safe to run again, by hand too (psql -f). Each
+-- start runs it where another version of it was run: what is new has to be added to what is there,
+-- and what an older version of cdc uses has to stay, since it may be put back.
 
-create schema if not exists cdc;
+-- Not `create schema if not exists`: that takes CREATE on the database even where the schema exists.
+do $$ begin
+  if to_regnamespace('cdc') is null then
+    create schema cdc;
+  end if;
+end $$;
 
 create table if not exists cdc.checkpoint (
   slot              text primary key,

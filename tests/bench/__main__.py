@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from cdc.demo.display import Display
-from tests.bench import contest, growth, large, latency, report, snapshot, summary, value, wan
+from tests.bench import (
+    asked,
+    contest,
+    growth,
+    large,
+    latency,
+    report,
+    snapshot,
+    summary,
+    value,
+    wan,
+)
 from tests.bench.arena import started
 from tests.bench.bench import Bench
 from tests.bench.figures import Document, figures
@@ -22,7 +33,7 @@ from tests.servers import DEFAULT_MAJOR, Role
 T = TypeVar("T")
 
 _COMPARED = (*WORKLOADS, "latency", "wan", "snapshot", "growth")
-_ALONE = ("large", "value")
+_ALONE = ("large", "value", "asked")
 """What compares the daemon with nobody, and starts servers of its own."""
 
 
@@ -63,6 +74,10 @@ def _measure() -> None:
         if "value" in whats:
             megabytes = max(1, round(value.TEXT_MB * options.scale))
             document.others["value"] = [figures(one) for one in value.run(megabytes, display)]
+        if "asked" in whats:
+            rows = round(asked.ROWS * options.scale)
+            found = asked.run(rows, options.rounds, display)
+            document.others["asked"] = [figures(one) for one in found]
     _keep(document, options.json)
     sys.stdout.write(report.report(document))
 

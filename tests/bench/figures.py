@@ -99,7 +99,7 @@ class Document:
     growth: list[Drain] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
     others: dict[str, list[dict[str, str | float]]] = field(default_factory=dict)
-    """Of `large` and `value`, which compare nothing."""
+    """Of `large`, `value` and `asked`, which compare nothing."""
 
     def encode(self) -> bytes:
         """Write it as JSON, for people too."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.bench import wan
+from tests.bench import growth, wan
 from tests.bench.figures import Document
 from tests.bench.report import median_rate, peak
 from tests.bench.table import Row, markdown
@@ -25,7 +25,13 @@ def main(arguments: Sequence[str]) -> None:
 
 def summary(document: Document) -> str:
     """Sum up what was measured."""
-    rows = [*_drains(document), *_latency(document), *_wan(document), *_copies(document)]
+    rows = [
+        *_drains(document),
+        *_latency(document),
+        *_wan(document),
+        *_copies(document),
+        *_growth(document),
+    ]
     return markdown(rows)
 
 
@@ -75,6 +81,19 @@ def _copies(document: Document) -> Iterator[Row]:
             than = " (psql: `COPY \\| COPY`)" if other == "psql" else ""
             name = f"initial copy of {case}{than}"
             yield _row(name, f"{ours:.1f} s", f"{theirs:.1f} s", theirs / ours)
+
+
+def _growth(document: Document) -> Iterator[Row]:
+    """Say what a row costs where there are a hundred times as many."""
+    few, many = (growth.name(*size) for size in (growth.SIZES[0], growth.SIZES[2]))
+    times = []
+    for contestant in ("cdc", "native"):
+        before, after = (median_rate(document.growth, size, contestant) for size in (few, many))
+        if before and after:
+            times.append(f"{before / after:.2f}")
+    if times:
+        name = f"time a row takes among {growth.SIZES[2][0]:,}, against {growth.SIZES[0][0]:,}"
+        yield _row(name, times[0], "".join(times[1:]))
 
 
 def _row(what: str, ours: str, theirs: str = "", ratio: float | None = None) -> Row:

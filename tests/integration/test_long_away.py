@@ -144,7 +144,10 @@ def limited_wal(pair: Pair, size: str) -> Iterator[None]:
 @contextmanager
 def watching(pair: Pair, env: Mapping[str, str]) -> Iterator[Daemon]:
     """Run a daemon that looks at the source's WAL more often than it would."""
-    eager = "import cdc.sync.lookout as l; l.LOOK_INTERVAL_S = l.TABLES_INTERVAL_S = 0.1; from cdc.cli import main; main()"
+    eager = (
+        "import cdc.sync.lookout as l; l.LOOK_INTERVAL_S = l.TABLES_INTERVAL_S = 0.1;"
+        "from cdc.cli import main; main()"
+    )
     log = pair.state_dir.parent / "watching.stderr"
     with (
         log.open("wb") as stderr,

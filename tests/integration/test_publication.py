@@ -64,7 +64,10 @@ def test_a_publication_dropped_while_streaming(tiny: Pair) -> None:
     From PostgreSQL 18 on the server goes on without an error, and leaves the changes out.
     """
     ok(tiny, "init")
-    watchful = "import cdc.sync.lookout as l; l.LOOK_INTERVAL_S = l.TABLES_INTERVAL_S = 0.5; from cdc.cli import main; main()"
+    watchful = (
+        "import cdc.sync.lookout as l; l.LOOK_INTERVAL_S = l.TABLES_INTERVAL_S = 0.5;"
+        "from cdc.cli import main; main()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", watchful, "run"],
         env=environment(tiny),

@@ -1,1 +1,1 @@
-"""Operation: as a service, with its settings, credentials and units."""
+"""What an operator touches: the service, what it serves and tells, the page and the image."""

@@ -90,10 +90,10 @@ class Service:
             yield self
 
     @contextmanager
-    def started(self, beginning: str = "") -> Iterator["Service"]:
-        """Run the daemon; `beginning`: Python that its process runs before it."""
+    def started(self, script: str | None = None) -> Iterator["Service"]:
+        """Run the daemon, or Python in place of it."""
         self.write()
-        with spawn_cdc(self.pair, "run", env=self.env, beginning=beginning) as daemon:
+        with spawn_cdc(self.pair, "run", env=self.env, script=script) as daemon:
             self.daemons.append(daemon)
             yield self
 
@@ -401,7 +401,10 @@ def test_before_there_is_a_stream(service: Service) -> None:
 def test_a_reload_ends_the_waiting(service: Service) -> None:
     """Who waits for the next try tries at once: here the first wait were a quarter of an hour."""
     pair = service.pair
-    patient = "import cdc.backoff as b; b.FIRST_DELAY_S = b.LONGEST_DELAY_S = 1800"
+    patient = (
+        "import cdc.backoff as b; b.FIRST_DELAY_S = b.LONGEST_DELAY_S = 1800;"
+        "from cdc.cli import main; main()"
+    )
     service.write(target={"dsn": make_conninfo(pair.target_dsn, port=free_port())})
     with service.started(patient):
         service.daemon.wait_for_log("trying again")

@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from cdc.cli import app
 from cdc.errors import NeedsOperator
+from cdc.observe.alerting import STOP_GRACE_S
 from cdc.observe.telemetry import _FLUSH_S
 from cdc.reload import NEEDS_RESTART
 from cdc.settings import _SECRETS, load_settings
@@ -101,7 +102,7 @@ def test_the_unit_leaves_alone_what_needs_an_operator(unit: str) -> None:
 def test_the_unit_waits_for_the_daemon(unit: str) -> None:
     """For one that stops, longer than it takes; for one that stands by, for ever."""
     said = directives(unit)
-    assert int(said["TimeoutStopSec"][0]) > 2 * (STOP_S + FINISH_S + _FLUSH_S)
+    assert int(said["TimeoutStopSec"][0]) > 2 * (STOP_S + FINISH_S + STOP_GRACE_S + _FLUSH_S)
     assert said["TimeoutStartSec"] == ["infinity"]
     assert (said["Type"], said["ExecReload"]) == (["notify"], ["/bin/kill -HUP $MAINPID"])
 

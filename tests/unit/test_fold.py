@@ -6,6 +6,7 @@ every target has to hold what the source holds. tests/integration/test_fold.py h
 operations run between real servers.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -20,7 +21,7 @@ from cdc.changes.fold import (
     WholeRowChange,
     resolve,
 )
-from cdc.changes.relations import RelationCache
+from cdc.changes.relations import QualifiedName, RelationCache
 from cdc.wire.messages import UNCHANGED, Delete, Insert, Update
 from tests.operations import Operation, histories, op
 from tests.tally import count
@@ -110,6 +111,27 @@ def check_places(batch: Batch) -> None:
                     assert changes.table.key_of(row) == key, "a row under another's key"
 
 
+def check_tallies(batch: Batch) -> None:
+    """What came is counted as often as it stands in the batch, and what is left as it is there."""
+    came, left = Counter[QualifiedName](), Counter[QualifiedName]()
+    for step in batch.steps:
+        match step:
+            case Segment():
+                for message in step.messages:
+                    came[step.tables[message.relation_id].table.name] += 1
+                for changes in step.tables.values():
+                    written = len(changes.inserts) + len(changes.updates)
+                    left[changes.table.name] += written + len(changes.deletes)
+            case KeyChange(table) | WholeRowChange(table):
+                came[table.name] += 1
+                left[table.name] += 1
+            case Truncation(tables):
+                came.update(table.name for table in tables)
+                left.update(table.name for table in tables)
+    assert {name: tally.received.total for name, tally in batch.tallies} == came
+    assert {name: tally.net.total for name, tally in batch.tallies} == left
+
+
 given_rows = partial(op, "insert")
 
 
@@ -149,6 +171,7 @@ def test_fold_then_apply_is_apply_one_by_one(operations: list[Operation]) -> Non
         assert (batch.final, batch.size) == (not cut.in_transaction, sent)
         sent = 0
         check_places(batch)
+        check_tallies(batch)
         for order, target in targets:
             apply(target, batch, order)
             assert target.holds(cut.state), order.__name__

@@ -150,6 +150,23 @@ def test_the_key_of_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert loaded.origins == {"spool.key": "credentials", "spool.max_bytes": "environment"}
 
 
+def test_where_alerts_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two credentials of one section, masked; an empty URL is none."""
+    write(tmp_path / "alerts.url", "https://hooks.example/hunter2\n")
+    write(tmp_path / "alerts.key", "a key of more than sixteen letters\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    loaded = load_settings()
+    alerts = loaded.settings.alerts
+    assert alerts.url is not None
+    assert alerts.url.get_secret_value() == "https://hooks.example/hunter2"
+    assert alerts.key is not None
+    assert {set(shown(loaded, f"alerts.{name}").value) == {"*"} for name in ("url", "key")} == {
+        True
+    }
+    monkeypatch.setenv("CDC_ALERTS_URL", "")
+    assert load_settings().settings.alerts.url is None
+
+
 # What is wrong
 
 
@@ -188,6 +205,11 @@ def test_a_name_in_the_environment_that_is_none_is_refused(
         ("[apply]\nmax_rows = 0", "apply.max_rows: input should be greater"),
         ('[spool]\nkey = "hunter2"', "spool.key: value should have at least 16"),
         ("[spool]\nmax_bytes = -1", "spool.max_bytes: input should be greater"),
+        ('[alerts]\nurl = "hunter2"', "alerts.url: value error, write it as https://"),
+        ('[alerts]\nurl = "ftp://hunter2/x"', "alerts.url: value error, write it as https://"),
+        ('[alerts]\nurl = "https://x:hunter2/x"', "alerts.url: value error, write it as https://"),
+        ('[alerts]\nurl = "https://[hunter2"', "alerts.url: value error, write it as https://"),
+        ('[alerts]\nkey = "hunter2"', "alerts.key: value should have at least 16"),
         ("[target]\nidle_disconnect = 0", "target.idle_disconnect: input should be greater"),
     ],
 )

@@ -12,11 +12,19 @@ read raises SettingsError.
 
 import secrets
 from dataclasses import replace
-from urllib.parse import quote, urlencode
 
 from psycopg.conninfo import conninfo_to_dict
 
-from cdc.assure.preflight import definitions, permissions, plugin, policies, publishing, streaming
+from cdc.assure.preflight import (
+    definitions,
+    encryption,
+    permissions,
+    plugin,
+    policies,
+    publishing,
+    streaming,
+)
+from cdc.assure.preflight.dsn import export_dsn
 from cdc.assure.preflight.facts import Facts, Intent
 from cdc.assure.preflight.findings import Finding, Severity, breaks
 from cdc.assure.preflight.loading import load_source, load_target
@@ -28,6 +36,7 @@ from cdc.target.connection import connect_target
 _CHECKS_OF_TABLES = (*definitions.CHECKS, *policies.CHECKS)
 _CHECKS = (
     publishing.check_schemas,
+    encryption.check_encryption,
     *streaming.CHECKS,
     *_CHECKS_OF_TABLES,
     *permissions.CHECKS,
@@ -137,18 +146,7 @@ def check_pooled(side: Side, dsn: str) -> list[Finding]:
                 f"CDC_{side.upper()}_DSN",
                 f"goes through {pooler}, which keeps neither settings nor replication: the direct"
                 " endpoint is needed",
-                _export(side, user, f"{direct}:{port}", given),
+                export_dsn(side, user, f"{direct}:{port}", given),
             )
         ]
     return []
-
-
-def _export(side: Side, user: str, address: str, given: dict[str, str | int | None]) -> str:
-    """Return the setting with the DSN at another address, its password left to the reader."""
-    kept = {name: str(given[name]) for name in ("sslmode", "sslrootcert") if given.get(name)}
-    options = f"?{urlencode(kept, safe='/')}" if kept else ""
-    database = quote(str(given.get("dbname") or "postgres"))
-    return (
-        f"export CDC_{side.upper()}_DSN="
-        f"'postgresql://{quote(user)}:PASSWORD@{address}/{database}{options}'"
-    )

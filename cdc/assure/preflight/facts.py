@@ -45,6 +45,17 @@ class Server:
 
 
 @dataclass(slots=True, frozen=True)
+class Link:
+    """How a session reached its server, whatever the DSN, libpq's environment or its files said."""
+
+    host: str
+    """As it was named."""
+    address: str
+    """What the name stood for."""
+    sslmode: str
+
+
+@dataclass(slots=True, frozen=True)
 class Access:
     """What our role may do with a table, and what kind of table it is."""
 
@@ -115,6 +126,7 @@ class Bookkeeping:
 class SourceFacts:
     """The source."""
 
+    link: Link
     server: Server
     system_identifier: str | None
     """None where our role may not know."""
@@ -139,6 +151,7 @@ class SourceFacts:
 class TargetFacts:
     """The target."""
 
+    link: Link
     server: Server
     catalog: Catalog
     access: dict[QualifiedName, Access]

@@ -16,6 +16,7 @@ from cdc.assure.preflight.facts import (
     Access,
     Bookkeeping,
     Capacity,
+    Link,
     PluginTerms,
     Server,
     SlotKind,
@@ -122,6 +123,7 @@ async def load_source(connection: Connection, settings: Settings) -> SourceFacts
     indexes = await (await connection.execute(_IDENTITY_INDEXES, given)).fetchall()
     expressions = await (await connection.execute(_EXPRESSIONS, given)).fetchall()
     return SourceFacts(
+        link=_link(connection),
         server=server,
         system_identifier=await _load_system_identifier(connection),
         capacity=await _one(connection, Capacity, _CAPACITY),
@@ -146,6 +148,7 @@ async def load_target(connection: Connection, settings: Settings) -> TargetFacts
     access = await _load_access(connection, settings)
     readable = [name for name, table in access.items() if table.readable]
     return TargetFacts(
+        link=_link(connection),
         server=server,
         catalog=await load_catalog(connection, settings.source.schemas),
         access=access,
@@ -162,6 +165,11 @@ async def _one(connection: Connection, row_type: type[_R], query: LiteralString)
     row = await (await connection.cursor(row_factory=class_row(row_type)).execute(query)).fetchone()
     assert row is not None
     return row
+
+
+def _link(connection: Connection) -> Link:
+    given = {option.keyword: (option.val or b"").decode() for option in connection.pgconn.info}
+    return Link(given[b"host"], given[b"hostaddr"], given[b"sslmode"])
 
 
 async def _load_server(connection: Connection) -> Server:
