@@ -34,8 +34,9 @@ check: $(INSTALLED) ## lint, format, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(INSTALLED) ## renew what docs/ says of settings and sizes
+docs: $(INSTALLED) ## renew what docs/ says of settings, metrics and sizes
 	@$(BIN)/python -m tests.reference
+	@$(BIN)/python -m tests.metrics
 	@$(BIN)/python -m tests.sizing
 
 bench: $(INSTALLED) ## measure the daemon against native replication; ARGS="insert hot --scale 0.05"

@@ -72,6 +72,7 @@ class Daemon:
         self._until = until
         self._report = report
         self._vitals = vitals
+        vitals.spool_limit_bytes = settings.spool.max_bytes
         self._stopping = asyncio.Event()
         self._roused = asyncio.Event()
         """There is no more waiting before the next try: to stop, or since settings have changed."""
@@ -137,6 +138,7 @@ class Daemon:
             return self._settings
         log.info("going on with other settings", extra={"settings": names})
         self._settings = settings
+        self._vitals.spool_limit_bytes = settings.spool.max_bytes
         # One who was told already is about to begin anew: cut off twice, it could not clean up.
         if concerns_stream(names) and not self._reloaded:
             self._reloaded = True

@@ -163,7 +163,7 @@ class AlertSettings(_Section):
         None, description="webhook that alerts are sent to, as JSON"
     )
     key: SecretStr | None = Field(
-        None, min_length=16, description="signs each alert (HMAC-SHA256 of its body)"
+        None, min_length=16, description="signs each alert (HMAC-SHA256 of its time and body)"
     )
     max_lag: float = Field(
         300, gt=0, description="seconds behind the source from which an alert is sent"

@@ -53,6 +53,8 @@ class Vitals:
     copy: CopyProgress = field(default_factory=CopyProgress)
     copied_at_s: float = 0.0
     """When a row was copied last."""
+    spool_limit_bytes: int = 0
+    """What may be queued on the daemon's disk; 0: nothing is."""
 
     @property
     def streams(self) -> bool:

@@ -26,15 +26,16 @@ Made from `cdc/settings.py` by `make docs`.
 A value comes, in this order, from
 
 1. its environment variable;
-2. for `source.dsn`, `target.dsn` and `spool.key`, a file of that name in `$CREDENTIALS_DIRECTORY`,
-   where systemd's `LoadCredential=` puts them;
+2. for a secret (`source.dsn`, `target.dsn`, `spool.key`, `http.token`, `alerts.url`, `alerts.key`)
+   a file of that name in `$CREDENTIALS_DIRECTORY`, where systemd's `LoadCredential=` puts them;
 3. a TOML file, named by `cdc --config FILE` or `CDC_CONFIG`: `apply.max_rows` is `max_rows` in the
    section `[apply]`;
 4. the default.
 
 A name that does not exist, or a value that is not allowed, is an error (exit 78): a misspelt limit
 must not be one that does not hold. `cdc config show` tells what is in force and where it came from;
-secrets show as asterisks. Settings are read at the start: restart the daemon after a change.
+secrets show as asterisks. SIGHUP has a running daemon read them again; what only a
+restart changes (`source.slot`, `source.plugin`, `state.dir`, `http.listen`, `http.token`) it names.
 """
 
 TABLES = """\

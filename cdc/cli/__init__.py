@@ -15,7 +15,20 @@ import typer
 
 from cdc import __version__
 from cdc.backoff import Verdict, described, judge, untrusted
-from cdc.cli import alert, check, config, demo, init, lag, quarantine, resync, run, slot, status
+from cdc.cli import (
+    alert,
+    check,
+    config,
+    demo,
+    explain,
+    init,
+    lag,
+    quarantine,
+    resync,
+    run,
+    slot,
+    status,
+)
 from cdc.errors import CdcError, NeedsOperator, Unavailable
 from cdc.observe.logs import set_up_logging
 
@@ -64,6 +77,7 @@ app.command()(run.run)
 app.command()(lag.lag)
 app.command()(resync.resync)
 app.command()(status.status)
+app.add_typer(explain.app, name="explain")
 app.add_typer(slot.app, name="slot")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(alert.app, name="alert")
@@ -74,7 +88,8 @@ def main() -> None:
     """Run the command line and end the process with the contract's exit code."""
     set_up_logging()
     try:
-        app()
+        # By its name, however it was started: completion goes by it.
+        app(prog_name="cdc")
     except CdcError as ex:
         _fail(ex)
     except psycopg.Error as ex:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdc.assure.verify import TableComparison
-from cdc.cli.output import print_json, print_table, readable_bytes
+from cdc.cli.output import print_json, print_table
+from cdc.sizes import readable_bytes
 
 if TYPE_CHECKING:
     from cdc.demo.rehearsal import Outcome

@@ -1,22 +1,31 @@
 """`cdc lag`: how far the copy is behind."""
 
 import asyncio
+import contextlib
+import os
+import sys
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from cdc.assure.lag import Lag, measure_lag
-from cdc.cli.output import print_facts, print_json, readable_bytes, settings
+from cdc.assure.watching import Away, watch_lag
+from cdc.cli.output import print_facts, print_json, settings, wal_budget
+from cdc.cli.watch import Display, display
 from cdc.postgres.session import connect
 from cdc.settings import Settings
-
-_WATCH_INTERVAL_S = 1.0
+from cdc.sizes import readable_bytes
 
 
 def lag(
     context: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Measure every second.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object; with --watch one a line.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Measure every second, until Ctrl-C or a limit.")
+    ] = False,
     target: Annotated[
         bool,
         typer.Option("--target", help="Ask the target for its checkpoint; wakes a sleeping Neon."),
@@ -28,10 +37,16 @@ def lag(
         int | None, typer.Option("--max-bytes", min=0, help="Exit 1 if further behind.")
     ] = None,
 ) -> None:
-    """Show how far the target is behind, by asking the source alone."""
+    """Show how far the target is behind, by asking the source alone.
+
+    With --watch a terminal shows the last minutes too; Ctrl-C exits 0, a limit that is passed exits
+    1, and a source that goes away is waited for. Why it is behind: `cdc explain lag`.
+    """
     given = settings(context)
     if watch:
-        asyncio.run(_watch(given, ask_target=target))
+        limits = _Limits(max_bytes, max_seconds)
+        if _watch_until(given, limits, json=json, ask_target=target):
+            raise typer.Exit(1)
         return
     measured = asyncio.run(_measure(given, ask_target=target))
     if json:
@@ -47,15 +62,35 @@ async def _measure(given: Settings, *, ask_target: bool) -> Lag:
         return await measure_lag(source, given, ask_target=ask_target)
 
 
-async def _watch(given: Settings, *, ask_target: bool) -> None:
-    async with await connect(given.source.require_dsn()) as source:
-        from rich.live import Live  # noqa: PLC0415  # of each start 60 ms, for this alone
+def _watch_until(given: Settings, limits: "_Limits", *, json: bool, ask_target: bool) -> bool:
+    """Watch until a limit is passed: True; or until Ctrl-C, or until nobody reads: False."""
+    try:
+        with display(json=json) as shown:
+            return asyncio.run(_watch(given, shown, limits, ask_target=ask_target))
+    except KeyboardInterrupt:
+        return False
+    except BrokenPipeError:
+        # What is still in the buffer would complain again when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
 
-        with Live() as live:
-            while True:
-                measured = await measure_lag(source, given, ask_target=ask_target)
-                live.update("\n".join(f"{name:<12}  {value}" for name, value in _facts(measured)))
-                await asyncio.sleep(_WATCH_INTERVAL_S)
+
+async def _watch(given: Settings, shown: Display, limits: "_Limits", *, ask_target: bool) -> bool:
+    async with contextlib.aclosing(watch_lag(given, ask_target=ask_target)) as watched:
+        async for found in watched:
+            if isinstance(found, Away):
+                shown.tell(found)
+                continue
+            shown.show(found)
+            if found.exceeds(max_bytes=limits.bytes, max_seconds=limits.seconds):
+                return True
+    return False
+
+
+@dataclass(slots=True, frozen=True)
+class _Limits:
+    bytes: int | None
+    seconds: float | None
 
 
 def _facts(measured: Lag) -> list[tuple[str, str]]:
@@ -69,10 +104,9 @@ def _facts(measured: Lag) -> list[tuple[str, str]]:
     ]
     if measured.checkpoint_lsn is not None:
         facts.append(("checkpoint", measured.checkpoint_lsn))
-    safe = measured.safe_wal_bytes
     return [
         *facts,
         ("WAL kept", readable_bytes(measured.retained_wal_bytes)),
-        ("WAL budget", "no limit" if safe is None else f"{readable_bytes(safe)} left"),
+        ("WAL budget", wal_budget(measured)),
         ("WAL status", measured.wal_status or "unknown"),
     ]

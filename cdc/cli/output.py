@@ -1,15 +1,15 @@
 """How commands print: JSON for machines, tables for people, plain text where no terminal is."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import orjson
 import typer
 
+from cdc.assure.lag import Lag
 from cdc.settings import LoadedSettings, Settings, load_settings
-
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-_KILO = 1024
+from cdc.sizes import readable_share
 
 
 def loaded(context: typer.Context) -> LoadedSettings:
@@ -27,11 +27,20 @@ def print_json(value: object) -> None:
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
-def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print names and values, aligned."""
+def print_json_line(value: object) -> None:
+    """Print one JSON object on a line of its own, at once."""
+    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def print_facts(
+    facts: Sequence[tuple[str, str]], colours: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Print names and values, aligned; on a terminal some values in the colour of their name."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
-        typer.echo(f"{name:<{width}}  {value}")
+        typer.echo(f"{name:<{width}}  ", nl=False)
+        typer.secho(value.replace("\n", f"\n{' ' * width}  "), fg=colours.get(name))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -49,13 +58,8 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
-def readable_bytes(size: int | None) -> str:
-    """Return bytes with a unit, `unknown` for None."""
-    if size is None:
-        return "unknown"
-    value, unit = float(size), "B"
-    for unit in _UNITS:  # noqa: B007  # the unit that the loop stops at is the result
-        if value < _KILO:
-            break
-        value /= _KILO
-    return f"{value:.0f} {unit}"
+def wal_budget(lag: Lag) -> str:
+    """Return how much WAL can still be written before the slot is lost."""
+    if lag.wal_status == "lost":
+        return "none left: the slot is lost"
+    return readable_share(lag.retained_wal_bytes, lag.safe_wal_bytes)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cdc.assure.resync import request_resync
+from cdc.cli.completion import configured_tables
 from cdc.cli.output import settings
 from cdc.settings import parse_table_name
 
@@ -14,7 +15,11 @@ def resync(
     context: typer.Context,
     tables: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TABLE]...", help="schema.table; all tables if none is given."),
+        typer.Argument(
+            metavar="[TABLE]...",
+            help="schema.table; all tables if none is given.",
+            autocompletion=configured_tables,
+        ),
     ] = None,
 ) -> None:
     """Let the daemon copy tables again; it may run meanwhile, or be started afterwards.

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from cdc.cli.output import print_json, print_table, readable_bytes, settings
+from cdc.cli.output import print_json, print_table, settings
 from cdc.errors import CheckFailed
 from cdc.postgres.session import connect
 from cdc.settings import Settings
+from cdc.sizes import readable_bytes
 from cdc.source.slot import Slot, create_slot, drop_slot, list_slots
 from cdc.source.stream import ReplicationStream
 from cdc.sync.initialize import ensure_tables

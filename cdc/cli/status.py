@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from cdc.assure.status import load_status
-from cdc.cli.output import print_facts, print_json, readable_bytes, settings
+from cdc.assure.status import Status, load_status
+from cdc.cli.colours import BAD, FAIR, GOOD, of_budget, of_lag
+from cdc.cli.output import print_facts, print_json, settings, wal_budget
+from cdc.sizes import readable_bytes, readable_seconds
 
 
 def status(
@@ -20,32 +22,57 @@ def status(
     found = asyncio.run(load_status(settings(context)))
     if json:
         print_json(found)
-        return
+    else:
+        print_facts(_facts(found), _colours(found))
+
+
+def _facts(found: Status) -> list[tuple[str, str]]:
+    lag, age = found.lag, found.checkpoint_age_seconds
+    quarantined = found.quarantined_changes
+    late = of_lag(lag) != GOOD and lag.active
+    behind = f"{readable_bytes(lag.lag_bytes)}, for {readable_seconds(lag.lag_seconds)}"
+    moved = "" if age is None else f", moved {readable_seconds(age)} ago"
     spooled = (
         f"{readable_bytes(found.spooled_bytes)} in {found.spooled_transactions:,} transactions"
     )
-    age, quarantined = found.checkpoint_age_seconds, found.quarantined_changes
-    at = f"{found.checkpoint_lsn or 'none yet'}{'' if age is None else f', moved {age:.0f} s ago'}"
-    print_facts(
-        [
-            ("source", found.source),
-            ("publication", f"{found.publication or 'none'}, {found.published_tables} tables"),
-            ("slot", f"{found.lag.slot}, {found.lag.wal_status}"),
-            ("streaming", "yes" if found.lag.active else "no: start `cdc run`"),
-            ("behind", readable_bytes(found.lag.lag_bytes)),
-            ("target", found.target),
-            ("snapshot", f"{found.snapshot_rows:,} rows of {found.snapshot_tables} tables"),
-            *((("copying", "\n".join(found.copying)),) if found.copying else ()),
-            ("checkpoint", at),
-            (
-                "applied",
-                f"{found.transactions_applied:,} transactions, {found.changes_applied:,} changes",
-            ),
-            ("spool", spooled if found.spooled_transactions else "empty"),
-            (
-                "quarantine",
-                f"{quarantined:,} changes: `cdc quarantine list`" if quarantined else "empty",
-            ),
-            ("ledger", "\n".join(found.open_ledger_entries) or "nothing open"),
-        ]
-    )
+    return [
+        ("source", found.source),
+        ("publication", f"{found.publication or 'none'}, {found.published_tables} tables"),
+        ("slot", f"{lag.slot}, {lag.wal_status}{': `cdc check`' if _lost(found) else ''}"),
+        ("streaming", "yes" if lag.active else "no: start `cdc run`"),
+        ("behind", f"{behind}{': `cdc explain lag`' if late else ''}"),
+        ("WAL budget", wal_budget(lag)),
+        ("target", found.target),
+        ("snapshot", f"{found.snapshot_rows:,} rows of {found.snapshot_tables} tables"),
+        *((("copying", "\n".join(found.copying)),) if found.copying else ()),
+        ("checkpoint", f"{found.checkpoint_lsn or 'none yet'}{moved}"),
+        (
+            "applied",
+            f"{found.transactions_applied:,} transactions, {found.changes_applied:,} changes",
+        ),
+        ("spool", spooled if found.spooled_transactions else "empty"),
+        (
+            "quarantine",
+            f"{quarantined:,} changes: `cdc quarantine list`" if quarantined else "empty",
+        ),
+        ("ledger", "\n".join(found.open_ledger_entries) or "nothing open"),
+    ]
+
+
+def _colours(found: Status) -> dict[str, str]:
+    """Judge what can be good or bad."""
+    return {
+        "slot": BAD if _lost(found) else GOOD,
+        "streaming": GOOD if found.lag.active else BAD,
+        "behind": of_lag(found.lag),
+        "WAL budget": of_budget(found.lag),
+        "copying": FAIR,
+        "checkpoint": GOOD if found.checkpoint_lsn else BAD,
+        "spool": FAIR if found.spooled_transactions else GOOD,
+        "quarantine": BAD if found.quarantined_changes else GOOD,
+        "ledger": BAD if found.open_ledger_entries else GOOD,
+    }
+
+
+def _lost(found: Status) -> bool:
+    return found.lag.wal_status == "lost"

@@ -8,19 +8,28 @@ Nearly all is read when somebody asks, from numbers that the pipeline keeps anyw
 are recorded once a batch, never once a row: that costs 6 µs each (measured, SDK 1.45).
 """
 
-import resource
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Histogram, Observation
 
 from cdc import __version__
-from cdc.counts import Operations, TableCounts
-from cdc.observe.now import Now, now
-from cdc.progress import Progress
+from cdc.observe.now import now
+from cdc.observe.readings import (
+    Read,
+    by_table,
+    chunks,
+    copied_tables,
+    failures,
+    folded,
+    lag,
+    memory_bytes,
+    of_stream,
+    one,
+    state,
+)
 from cdc.vitals import Phase, Vitals
 
 
@@ -33,9 +42,6 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
-_Read: TypeAlias = Callable[[Vitals, Now], Iterable[Observation]]
-
-
 @dataclass(slots=True, frozen=True)
 class Instrument:
     """One metric."""
@@ -45,89 +51,22 @@ class Instrument:
     unit: str
     """UCUM."""
     description: str
-    read: _Read | None = None
+    read: Read | None = None
     """None: recorded as it happens."""
     attributes: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    """Upper bounds."""
 
 
 _DURATIONS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 
 
-def _one(value: float | None) -> Iterator[Observation]:
-    """Yield a value; nothing where it is not known: a missing number is no nought."""
-    if value is not None:
-        yield Observation(value)
-
-
-def _of_stream(vitals: Vitals, read: Callable[[Progress], int]) -> Iterator[Observation]:
-    """Yield a value of the stream, if there is or was one."""
-    if vitals.progress is not None:
-        yield Observation(read(vitals.progress))
-
-
-def _state(states: Iterable[str], current: str | None) -> Iterator[Observation]:
-    """Yield 1 for the current one of several states, 0 for the others."""
-    for state in states:
-        yield Observation(int(state == current), {"state": state})
-
-
-def _lag(vitals: Vitals, _: Now) -> Iterator[Observation]:
-    progress, source_lsn = vitals.progress, vitals.wal.source_lsn
-    if progress is None:
-        return
-    if source_lsn is not None:
-        yield Observation(max(source_lsn - progress.received, 0), {"stage": "receive"})
-    yield Observation(progress.received - progress.reached, {"stage": "apply"})
-    yield Observation(max(progress.reached - progress.confirmed, 0), {"stage": "confirm"})
-
-
-def _tables(
-    read: Callable[[TableCounts], Operations],
-) -> Callable[[Vitals, Now], Iterator[Observation]]:
-    def observe(vitals: Vitals, _: Now) -> Iterator[Observation]:
-        for (schema, name), counts in list(vitals.counts.tables.items()):
-            for operation, number in read(counts).each():
-                if number:
-                    yield Observation(number, {"table": f"{schema}.{name}", "operation": operation})
-
-    return observe
-
-
-def _folded(vitals: Vitals, _: Now) -> Iterator[Observation]:
-    for (schema, name), counts in list(vitals.counts.tables.items()):
-        yield Observation(counts.folded, {"table": f"{schema}.{name}"})
-
-
-def _failures(vitals: Vitals, _: Now) -> Iterator[Observation]:
-    for sqlstate_class, number in list(vitals.counts.failures.items()):
-        yield Observation(number, {"class": sqlstate_class})
-
-
-def _copied(vitals: Vitals, _: Now) -> Iterator[Observation]:
-    copy = vitals.copy
-    yield Observation(copy.tables - copy.tables_done, {"state": "under way"})
-    yield Observation(copy.tables_done, {"state": "done"})
-
-
-def _chunks(vitals: Vitals, _: Now) -> Iterator[Observation]:
-    copy = vitals.copy
-    yield Observation(copy.chunks - copy.chunks_done, {"state": "to do"})
-    yield Observation(copy.chunks_done, {"state": "done"})
-
-
-def _memory_bytes() -> int:
-    """Return the resident set of this process."""
-    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  # read at each scrape
-        return int(file.read().split()[1]) * resource.getpagesize()
-
-
-def _gauge(name: str, unit: str, description: str, read: _Read, *attributes: str) -> Instrument:
+def _gauge(name: str, unit: str, description: str, read: Read, *attributes: str) -> Instrument:
     return Instrument(f"cdc.{name}", Kind.GAUGE, unit, description, read, attributes)
 
 
-def _counter(name: str, unit: str, description: str, read: _Read, *attributes: str) -> Instrument:
+def _counter(name: str, unit: str, description: str, read: Read, *attributes: str) -> Instrument:
     return Instrument(f"cdc.{name}", Kind.COUNTER, unit, description, read, attributes)
 
 
@@ -142,27 +81,31 @@ _PROCESS = (
     ),
     _gauge(
         "phase", "1", "1 for what the daemon is at, 0 for all else",
-        lambda v, _: _state(Phase, v.phase), "state",
+        lambda v, _: state(Phase, v.phase), "state",
     ),
     _gauge(
         "progress.time", "s",
         "Unix time at which anything came on last: a change, a keepalive, a copied row",
-        lambda v, n: _one(n.unix_of(v.moved_at_s) if v.moved_at_s else None),
+        lambda v, n: one(n.unix_of(v.moved_at_s) if v.moved_at_s else None),
     ),
     _gauge(
-        "memory.usage", "By", "resident memory of the daemon", lambda *_: _one(_memory_bytes())
+        "memory.usage", "By", "resident memory of the daemon", lambda *_: one(memory_bytes())
     ),
     _gauge(
         "queue.size", "By", "bytes received for the target and held in memory",
-        lambda v, _: _of_stream(v, lambda p: p.queued_bytes),
+        lambda v, _: of_stream(v, lambda p: p.queued_bytes),
     ),
     _gauge(
         "spool.size", "By", "bytes queued on the daemon's disk for a target that was away",
-        lambda v, _: _of_stream(v, lambda p: p.spooled_bytes),
+        lambda v, _: of_stream(v, lambda p: p.spooled_bytes),
+    ),
+    _gauge(
+        "spool.limit", "By", "bytes that may be queued on the daemon's disk; absent: none",
+        lambda v, _: one(v.spool_limit_bytes or None),
     ),
     _gauge(
         "spool.transactions", "{transaction}", "transactions queued on the daemon's disk",
-        lambda v, _: _of_stream(v, lambda p: p.spooled_transactions),
+        lambda v, _: of_stream(v, lambda p: p.spooled_transactions),
     ),
 )  # fmt: skip
 
@@ -171,91 +114,91 @@ _LAG = (
         "lag", "By",
         "WAL between two places: written on the source and received (receive), received and on the"
         " target (apply), on the target and confirmed to the source (confirm)",
-        _lag, "stage",
+        lag, "stage",
     ),
     _gauge(
         "lag.time", "s",
         "how long the oldest commit that the target lacks has been on the source; 0 when caught up",
-        lambda v, n: _one(v.lag_s(n.source_us, n.at_s)),
+        lambda v, n: one(v.lag_s(n.source_us, n.at_s)),
     ),
     _gauge(
         "heartbeat.time", "s",
         "what the last heartbeat took from the source's WAL until all before it was on the target",
-        lambda v, _: _one(v.heartbeat.duration_s),
+        lambda v, _: one(v.heartbeat.duration_s),
     ),
     _gauge(
         "heartbeat.age", "s", "how long the heartbeat has been under way that has not arrived yet",
-        lambda v, n: _one(v.heartbeat.age_s(n.at_s)),
+        lambda v, n: one(v.heartbeat.age_s(n.at_s)),
     ),
 )  # fmt: skip
 
 _SOURCE = (
     _gauge(
         "source.up", "1", "1 if the source answered when it was last asked",
-        lambda v, _: _one(None if v.source_answers is None else int(v.source_answers)),
+        lambda v, _: one(None if v.source_answers is None else int(v.source_answers)),
     ),
     _gauge(
         "slot.wal.retained", "By", "WAL that the slot holds back on the source",
-        lambda v, _: _one(v.wal.retained_bytes),
+        lambda v, _: one(v.wal.retained_bytes),
     ),
     _gauge(
         "slot.wal.safe", "By",
         "WAL that can still be written before the slot may be lost; absent: without limit",
-        lambda v, _: _one(v.wal.safe_bytes),
+        lambda v, _: one(v.wal.safe_bytes),
     ),
     _gauge(
         "slot.wal.used", "1", "share of the WAL budget that is used up, 0 to 1",
-        lambda v, _: _one(v.wal.used),
+        lambda v, _: one(v.wal.used),
     ),
     _gauge(
         "slot.wal.time_left", "s",
         "time until the slot may be lost, if WAL goes on being written as it was",
-        lambda v, _: _one(v.wal.seconds_left),
+        lambda v, _: one(v.wal.seconds_left),
     ),
     _gauge(
         "slot.status", "1", "1 for the slot's wal_status, 0 for all others",
-        lambda v, _: _state(("reserved", "extended", "unreserved", "lost"), v.wal.status), "state",
+        lambda v, _: state(("reserved", "extended", "unreserved", "lost"), v.wal.status), "state",
     ),
     _counter(
         "streams", "{stream}", "streams started: the first one, and each reconnection",
-        lambda v, _: _one(v.counts.streams),
+        lambda v, _: one(v.counts.streams),
     ),
 )  # fmt: skip
 
 _CHANGES = (
     _counter(
         "changes.received", "{change}", "changes received, as the source sent them",
-        _tables(lambda c: c.received), "table", "operation",
+        by_table(lambda c: c.received), "table", "operation",
     ),
     _counter(
         "changes.applied", "{change}",
         "net changes that the target has committed: twice a row in one batch counts once",
-        _tables(lambda c: c.applied), "table", "operation",
+        by_table(lambda c: c.applied), "table", "operation",
     ),
     _counter(
         "changes.folded", "{change}",
         "changes that had not to be written, since a later one of the same batch was",
-        _folded, "table",
+        folded, "table",
     ),
     _counter(
         "transactions", "{transaction}", "source transactions that the target has committed",
-        lambda v, _: _one(v.counts.transactions),
+        lambda v, _: one(v.counts.transactions),
     ),
     _counter(
         "toast.fills", "{change}",
         "changes whose unchanged TOAST values were known from an earlier change",
-        lambda v, _: _one(v.counts.fills),
+        lambda v, _: one(v.counts.fills),
     ),
     _counter(
         "repairs", "{row}", "rows that the target lacked, read from the source",
-        lambda v, _: _one(v.counts.repairs),
+        lambda v, _: one(v.counts.repairs),
     ),
 )  # fmt: skip
 
 _APPLY = (
     _counter(
         "batches", "{batch}", "batches that the target has taken",
-        lambda v, _: _one(v.counts.batches),
+        lambda v, _: one(v.counts.batches),
     ),
     _histogram("batch.size", "{change}", "changes in a batch", _SIZES),
     _histogram(
@@ -264,23 +207,23 @@ _APPLY = (
     _counter(
         "apply.failures", "{failure}",
         "writes that failed, by SQLSTATE class; `connection`: the target was not there",
-        _failures, "class",
+        failures, "class",
     ),
     _counter(
         "apply.retries", "{retry}", "batches begun anew after a failure",
-        lambda v, _: _one(v.counts.retries),
+        lambda v, _: one(v.counts.retries),
     ),
     _counter(
         "apply.replays", "{batch}", "batches that the target took one change at a time only",
-        lambda v, _: _one(v.counts.replays),
+        lambda v, _: one(v.counts.replays),
     ),
     _gauge(
         "quarantine.rows", "{row}", "rows whose changes wait in the quarantine",
-        lambda v, _: _one(v.counts.quarantined),
+        lambda v, _: one(v.counts.quarantined),
     ),
     _gauge(
         "target.up", "1", "1 if the last session on the target could be opened",
-        lambda v, _: _one(None if v.target.answers is None else int(v.target.answers)),
+        lambda v, _: one(None if v.target.answers is None else int(v.target.answers)),
     ),
     _gauge(
         "target.asleep", "1",
@@ -289,19 +232,19 @@ _APPLY = (
     ),
     _counter(
         "target.wake_ups", "{wake_up}", "times that the daemon asked a target that may have slept",
-        lambda v, _: _one(v.target.wake_ups),
+        lambda v, _: one(v.target.wake_ups),
     ),
     _counter(
         "target.awake", "s", "time for which the daemon has kept the target awake",
-        lambda v, n: _one(v.target.seconds(n.at_s)),
+        lambda v, n: one(v.target.seconds(n.at_s)),
     ),
 )  # fmt: skip
 
 _COPY = (
-    _gauge("copy.tables", "{table}", "tables of the copy that runs", _copied, "state"),
-    _gauge("copy.chunks", "{chunk}", "chunks of the copy that runs", _chunks, "state"),
+    _gauge("copy.tables", "{table}", "tables of the copy that runs", copied_tables, "state"),
+    _gauge("copy.chunks", "{chunk}", "chunks of the copy that runs", chunks, "state"),
     _gauge(
-        "copy.rows", "{row}", "rows copied by the copy that runs", lambda v, _: _one(v.copy.rows)
+        "copy.rows", "{row}", "rows copied by the copy that runs", lambda v, _: one(v.copy.rows)
     ),
 )
 
@@ -340,5 +283,5 @@ def register(vitals: Vitals) -> None:
         )
 
 
-def _reading(read: _Read, vitals: Vitals) -> Callable[[CallbackOptions], Iterable[Observation]]:
+def _reading(read: Read, vitals: Vitals) -> Callable[[CallbackOptions], Iterable[Observation]]:
     return lambda _: read(vitals, now())

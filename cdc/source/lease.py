@@ -9,6 +9,7 @@ Who stands by shares an advisory lock, so that the leader knows: see `sync.stand
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 # How often one who stands by looks: a short query on the source, none on the target.
 POLL_S = 1.0
+
+_DAEMON = re.compile(rf" [0-9a-f]{{{len(INSTANCE)}}}\Z")
 
 
 async def wait_for_lease(
@@ -56,6 +59,11 @@ async def wait_for_lease(
     if shared:
         await unshare(source, _standby(name))
     return shared
+
+
+def is_daemon(application: str) -> bool:
+    """Tell whether the name of a walsender's client ends as a daemon's does."""
+    return _DAEMON.search(application) is not None
 
 
 async def has_standby(source: Connection, name: str) -> bool:

@@ -53,7 +53,7 @@ class Slot:
     source_lsn: str
     """The source's current write position."""
     lag_bytes: int | None
-    """WAL written and not yet confirmed."""
+    """WAL written and not yet confirmed; None: the slot is still being made."""
     retained_wal_bytes: int | None
     safe_wal_bytes: int | None
     """WAL that can still be written before the slot is lost; None: without limit, or lost."""
@@ -84,7 +84,8 @@ select s.slot_name::text as name, s.plugin::text as plugin, s.database::text as 
        end as consumer,
        s.wal_status, s.restart_lsn::text as restart_lsn,
        s.confirmed_flush_lsn::text as confirmed_flush_lsn, w.lsn::text as source_lsn,
-       greatest(w.lsn - s.confirmed_flush_lsn, 0)::int8 as lag_bytes,
+       case when s.confirmed_flush_lsn is not null
+         then greatest(w.lsn - s.confirmed_flush_lsn, 0)::int8 end as lag_bytes,
        greatest(w.lsn - s.restart_lsn, 0)::int8 as retained_wal_bytes,
        s.safe_wal_size as safe_wal_bytes,
        to_jsonb(s) ->> 'invalidation_reason' as invalidation_reason,

@@ -48,6 +48,12 @@ async def end_copiers(connection: Connection, slot: str) -> None:
         await _end(connection, _copiers(slot), deadline)
 
 
+async def writing_sessions(connection: Connection, slot: str) -> list[int]:
+    """Return the PIDs of the sessions that write for a slot, or copy for it."""
+    writers = await holders(connection, _writer(slot))
+    return [*writers, *await holders(connection, _copiers(slot))]
+
+
 async def join_copiers(connection: Connection, slot: str) -> None:
     """Let a session that copies end when another daemon takes over."""
     await share(connection, _copiers(slot))

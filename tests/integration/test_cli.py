@@ -31,6 +31,8 @@ OPTIONS = {
     ("quarantine", "show"): ("ID", "--json"),
     ("quarantine", "retry"): ("ID", "--json"),
     ("quarantine", "skip"): ("ID", "--yes"),
+    ("explain",): ("lag",),
+    ("explain", "lag"): ("--json",),
     ("alert",): ("test",),
     ("alert", "test"): (),
     ("config",): ("show",),
