@@ -14,16 +14,19 @@ INSTALLED := .venv/.installed
 SERVER_VERSIONS := 15.19.0 16.15.0 17.11.0
 SERVERS := $(foreach version,$(SERVER_VERSIONS),.servers/$(firstword $(subst ., ,$(version))))
 
-.PHONY: help demo test check docs bench chaos compiled pure servers clean
+.PHONY: help demo test ops-test check docs bench chaos compiled pure servers clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: $(INSTALLED) ## copy between two PostgreSQL servers under load, and prove the copy equal
 	@$(BIN)/cdc demo $(ARGS)
 
 test: $(INSTALLED) ## run the tests, against the PostgreSQL servers that are found
 	$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal $(ARGS)
+
+ops-test: $(INSTALLED) ## run the tests of operation alone: as a service, its settings, its units
+	$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal tests/ops $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types, direction of imports
 	$(BIN)/ruff check .

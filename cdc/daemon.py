@@ -21,6 +21,7 @@ from cdc.errors import CdcError, PositionLost, TargetAway
 from cdc.lsn import Lsn
 from cdc.postgres.session import Connection, connect
 from cdc.prepare import prepare
+from cdc.reload import NEEDS_RESTART, changed, concerns_stream, keep, require_usable
 from cdc.settings import Settings
 from cdc.source import budget
 from cdc.source.lease import wait_for_lease
@@ -62,21 +63,19 @@ class Until:
         return self.current or self.lsn is not None or self.copied
 
 
-# Settings that a running daemon is known by.
-NOT_RELOADED = "source.slot, source.plugin, state.dir, http.listen, http.token"
-
-
 class Daemon:
     """One pipeline, kept alive."""
 
     def __init__(self, settings: Settings, until: Until, report: Report, vitals: Vitals) -> None:
-        choice.require_spoolable(settings)
+        require_usable(settings)
         self._settings = settings
         self._until = until
         self._report = report
         self._vitals = vitals
         vitals.spool_limit_bytes = settings.spool.max_bytes
         self._stopping = asyncio.Event()
+        self._roused = asyncio.Event()
+        """There is no more waiting before the next try: to stop, or since settings have changed."""
         self._turn: asyncio.Task[None] | None = None
         self._pipeline: Conductor | None = None
         self._target = self._make_target()
@@ -110,7 +109,13 @@ class Daemon:
         """Finish the batch in hand and return from `run`; what is before the stream is cut off."""
         self._stopping.set()
         self._vitals.phase = Phase.STOPPING
+        self._roused.set()
         self._end_turn()
+
+    @property
+    def stopping(self) -> bool:
+        """It was told to stop."""
+        return self._stopping.is_set()
 
     def _end_turn(self) -> None:
         if self._pipeline is not None:
@@ -119,19 +124,27 @@ class Daemon:
             self._turn.cancel()
 
     def reload(self, given: Settings) -> Settings:
-        """Go on with other settings, in a turn that begins now; return those in force."""
-        settings = _kept(self._settings, given)
-        choice.require_spoolable(settings)
-        if settings != given:
-            log.warning("what needs a restart stays as it was", extra={"settings": NOT_RELOADED})
-        if settings == self._settings:
+        """Go on with other settings, in a turn that begins now; return those in force.
+
+        Raises SettingsError, and goes on as before, where they are of no use.
+        """
+        settings = keep(self._settings, given)
+        require_usable(settings)
+        stay = [name for name in changed(self._settings, given) if name in NEEDS_RESTART]
+        if stay:
+            log.warning("what needs a restart stays as it was", extra={"settings": stay})
+        names = changed(self._settings, settings)
+        if not names:
             log.info("no setting has changed")
-            return settings
-        log.info("going on with other settings")
+            return self._settings
+        log.info("going on with other settings", extra={"settings": names})
         self._settings = settings
         self._vitals.spool_limit_bytes = settings.spool.max_bytes
-        self._reloaded = True
-        self._end_turn()
+        # One who was told already is about to begin anew: cut off twice, it could not clean up.
+        if concerns_stream(names) and not self._reloaded:
+            self._reloaded = True
+            self._roused.set()
+            self._end_turn()
         return settings
 
     async def run(self) -> None:
@@ -146,7 +159,8 @@ class Daemon:
             try:
                 await self._take_turn_or_renew()
             except (psycopg.Error, CdcError, OSError) as ex:
-                if self._hopeless(ex):
+                # What went wrong under other settings may be what they were changed for.
+                if self._hopeless(ex) and not self._reloaded:
                     raise
                 self._note_failure(ex)
                 self._away = self._away or isinstance(ex, TargetAway)
@@ -160,12 +174,14 @@ class Daemon:
                 if self._ended:
                     return
             if self._reloaded:
+                waits, since = delays(), monotonic()
                 await self._begin_anew()
 
     async def _begin_anew(self) -> None:
         """Forget what was remembered: it may not hold under other settings."""
         await self._target.close()
         self._reloaded = self._ready = False
+        self._roused.clear()
         self._target = self._make_target()
         self._vitals.phase = Phase.STARTING
         self._copies = None
@@ -175,8 +191,10 @@ class Daemon:
     def _note_failure(self, error: BaseException) -> None:
         """Tell that a turn has failed, and what is tried again."""
         vitals = self._vitals
-        vitals.phase, vitals.problem = Phase.WAITING, described(error)
+        vitals.problem = described(error)
         vitals.hint = error.hint if isinstance(error, CdcError) else ""
+        if not self._stopping.is_set():
+            vitals.phase = Phase.WAITING
         # What stood in the way of preparing, and is raised since the source answers, is the
         # target's.
         if not isinstance(error, TargetAway) and error is not self._unready:
@@ -219,6 +237,8 @@ class Daemon:
                 raise
         finally:
             self._pipeline = self._turn = None
+            if self._vitals.streams:
+                self._vitals.phase = Phase.STARTING
             # The session is worth keeping over a new stream, a transaction under way is not.
             if ended or self._stopping.is_set() or not self._target.settled:
                 await self._target.close()
@@ -227,7 +247,7 @@ class Daemon:
         log.warning("trying again", extra={"error": described(error), "delay_s": round(delay, 2)})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
-                await self._stopping.wait()
+                await self._roused.wait()
 
     async def _stream_once(self) -> None:
         """One turn: from connecting to the source to the end of its stream."""
@@ -261,7 +281,7 @@ class Daemon:
 
     async def _stand_by(self) -> None:
         """Another daemon streams: find out whether it has our place."""
-        self._vitals.phase = Phase.STANDBY
+        self._vitals.phase, self._vitals.problem = Phase.STANDBY, ""
         await self._target.require_unclaimed()
 
     async def _connect_source(self, dsn: str) -> Connection:
@@ -335,17 +355,3 @@ class Daemon:
                 if alone:
                     await end_copiers(target, self._settings.source.slot)
                 return mirror(await load_copies(target, self._settings.source.slot))
-
-
-def _kept(before: Settings, given: Settings) -> Settings:
-    """Return the settings given, but for those that only a restart can change."""
-    source, http = before.source, before.http
-    return given.model_copy(
-        update={
-            "source": given.source.model_copy(
-                update={"slot": source.slot, "plugin": source.plugin}
-            ),
-            "state": before.state,
-            "http": given.http.model_copy(update={"listen": http.listen, "token": http.token}),
-        }
-    )

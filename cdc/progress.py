@@ -41,11 +41,13 @@ class Progress:
     replaying: "Progress | None" = None
     """Of what is read from the disk again, once the target is back."""
     heard_at_s: float = 0.0
-    """When the stream brought something last, be it a keepalive, by a clock that never jumps."""
+    """When the stream brought something last, be it a keepalive, or began to be read again; by a
+    clock that never jumps."""
     held_back: bool = False
     """The stream is not read on purpose: for the applier, for a copy, or until the next burst."""
-    applying: bool = False
-    """The applier has a batch in hand."""
+    asking_since_s: float | None = None
+    """Since when the applier has the target write a batch, by the same clock; None: it has none in
+    hand, or waits to try again."""
     counts: Counts = field(default_factory=Counts)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
 
@@ -54,6 +56,11 @@ class Progress:
         if not self.unapplied:
             self.since = commit_time
             self.unapplied = self.pending = True
+
+    def read_on(self, at_s: float) -> None:
+        """Note that the stream is read again: until now its silence was ours."""
+        self.held_back = False
+        self.heard_at_s = at_s
 
     def receive(self, lsn: Lsn) -> None:
         """Note that all that was committed before `lsn` has come."""

@@ -3,7 +3,8 @@
     SIGTERM, SIGINT   the batch in hand is finished and confirmed, then the process ends with 0
     SIGHUP            the settings are read again; the next turn begins with them
 
-A command with an end of its own (`cdc run --until-current`, `cdc init`) serves and tells nobody.
+A command with an end of its own (`cdc run --until-current`, `cdc init`) serves and tells nobody,
+and SIGHUP ends it, as it ends any command whose terminal is gone.
 """
 
 import asyncio
@@ -47,7 +48,7 @@ class Service:
         self._vitals = Vitals(self._settings.source.slot, AWAKE)
         self._serves = False
         self._stopping = asyncio.Event()
-        self._notifier = Notifier(self._vitals)
+        self._notifier = Notifier(self._vitals, silent=until.asked)
         self._daemon = Daemon(self._settings, until, self._noting(report), self._vitals)
 
     async def run(self) -> None:
@@ -55,11 +56,11 @@ class Service:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
         async with AsyncExitStack() as beside:
             await beside.enter_async_context(_task(_collect_garbage()))
             try:
                 if not self._until.asked:
+                    loop.add_signal_handler(signal.SIGHUP, self._reload)
                     await self._observe(beside)
                 await self._daemon.run()
             except Exception as ex:
@@ -113,19 +114,20 @@ class Service:
     def _stop(self) -> None:
         self._stopping.set()
         self._daemon.stop()
+        self._notifier.stopping()
 
     def _reload(self) -> None:
-        """Read the settings again; with those that cannot be read, all stays as it is."""
-        self._notifier.reload(done=False)
+        """Read the settings again; with those that are of no use, all stays as it is."""
+        if self._daemon.stopping:
+            return
+        self._notifier.reloading()
         try:
-            given = self._load()
+            self._settings = self._daemon.reload(self._load())
         except SettingsError as ex:
             log.error(  # noqa: TRY400  # the message says it all
                 "the settings stay as they were", extra={"error": ex.message, "hint": ex.hint}
             )
-        else:
-            self._settings = self._daemon.reload(given)
-        self._notifier.reload(done=True)
+        self._notifier.reloaded()
 
     def _noting(self, report: Report) -> Report:
         def note(progress: CopyProgress) -> None:
@@ -148,7 +150,8 @@ async def _task(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task  # one that failed by itself says so here
 
 
 async def _sample(history: History, vitals: Vitals) -> None:

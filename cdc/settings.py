@@ -35,8 +35,8 @@ class _Side(_Section):
             side = type(self).__name__.removesuffix("Settings").lower()
             raise SettingsError(
                 f"the {side}'s DSN is not set",
-                hint=f"export CDC_{side.upper()}_DSN=postgresql://user:password@host:5432/database"
-                " (`cdc config show` lists what is set)",
+                hint=f"export CDC_{side.upper()}_DSN=postgresql://user:password@host:5432/database,"
+                f" under systemd give the credential {side}.dsn (`cdc config show` lists all)",
             )
         return self.dsn.get_secret_value()
 
@@ -353,18 +353,21 @@ def _read_credentials() -> _Values:
     values: _Values = {}
     for section, name in _SECRETS if folder else ():
         file = Path(folder or "") / f"{section}.{name}"
-        if file.exists():
-            try:
-                values.setdefault(section, {})[name] = file.read_text().strip()
-            except OSError as ex:
-                raise SettingsError(
-                    f"cannot read the credential {file}: {ex.strerror}",
-                    hint="see LoadCredential= in the unit file",
-                ) from None
-            except UnicodeDecodeError:
-                raise SettingsError(
-                    f"the credential {file} is not UTF-8", hint="save it as UTF-8"
-                ) from None
+        try:
+            secret = file.read_text().strip()
+        except FileNotFoundError:
+            continue
+        except OSError as ex:
+            raise SettingsError(
+                f"cannot read the credential {file}: {ex.strerror}",
+                hint="who runs cdc has to be able to read it; under systemd, see"
+                f" LoadCredential={section}.{name} in the unit file",
+            ) from None
+        except UnicodeDecodeError:
+            raise SettingsError(
+                f"the credential {file} is not UTF-8", hint="save it as UTF-8"
+            ) from None
+        values.setdefault(section, {})[name] = secret
     return values
 
 

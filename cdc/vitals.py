@@ -105,16 +105,17 @@ class Vitals:
     def hangs(self, at_s: float, limit_s: float) -> str | None:
         """Tell who has not moved for longer than a limit, though it ought to; None: nobody.
 
-        Who waits on purpose does not hang: a daemon without a stream, or one that copies tables
-        (a foreign key that is checked may take an hour), or gathers changes for a burst. A target
-        that is away does not make the applier hang: it asks again and again.
+        Who waits on purpose does not hang: a daemon without a stream, a stream that stands still
+        for the copy of a table (a foreign key that is checked may take an hour) or until the next
+        burst, an applier that is about to ask a target that is away again.
         """
         progress = self.progress
-        if progress is None or not self.streams or self.copying:
+        if progress is None or not self.streams:
             return None
         applier = progress if progress.replaying is None else progress.replaying
-        if applier.applying:
-            silent_s = at_s - max(self.target.last_s, self.counts.applied_at_s)
+        asking = applier.asking_since_s
+        if asking is not None:
+            silent_s = at_s - max(asking, self.target.last_s, self.counts.applied_at_s)
             if silent_s > limit_s:
                 return f"the target has not answered the applier for {silent_s:.0f} s"
         elif not progress.held_back and at_s - progress.heard_at_s > limit_s:

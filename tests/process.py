@@ -31,8 +31,13 @@ def scrubbed_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("CDC_", "PG"))}
 
 
-def environment(pair: Pair | None, changes: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Give the environment in which a command works on the pair, with a test's `changes`."""
+def environment(
+    pair: Pair | None, changes: Mapping[str, str | None] | None = None
+) -> dict[str, str]:
+    """Give the environment in which a command works on the pair, with a test's `changes`.
+
+    What a change sets to None is not there.
+    """
     settings: dict[str, str] = {}
     if pair is not None:
         settings = {
@@ -48,13 +53,14 @@ def environment(pair: Pair | None, changes: Mapping[str, str] | None = None) -> 
             settings["CDC_APPLY_MAX_ROWS"] = str(pair.max_rows)
         if pair.settings.exists():
             settings["CDC_CONFIG"] = str(pair.settings)
-    return scrubbed_environment() | settings | dict(changes or {})
+    changed = {**scrubbed_environment(), **settings, **(changes or {})}
+    return {name: value for name, value in changed.items() if value is not None}
 
 
 def run_cdc(
     pair: Pair | None,
     *arguments: str,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     timeout_s: float = COMMAND_TIMEOUT_S,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; the caller judges exit code and output."""
@@ -126,7 +132,7 @@ class Daemon:
 def spawn_cdc(
     pair: Pair,
     *arguments: str,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     script: str | None = None,
 ) -> Iterator[Daemon]:
     """Start a command beside the test, in a session of its own, and kill it at the end.
@@ -157,7 +163,7 @@ def spawn_cdc(
 
 
 @contextmanager
-def streaming(pair: Pair, env: Mapping[str, str] | None = None) -> Iterator[Daemon]:
+def streaming(pair: Pair, env: Mapping[str, str | None] | None = None) -> Iterator[Daemon]:
     """Run the daemon, past its initial copy."""
     with spawn_cdc(pair, "run", env=env) as daemon:
         daemon.wait_for_log(STREAMING)

@@ -74,13 +74,13 @@ class Applier:
     async def run(self) -> None:
         """Apply what comes, until the end."""
         while (batch := await self._next()) is not None:
-            self._applying = self._progress.applying = True
+            self._applying = True
             since = monotonic()
             replayed = await self._apply(batch)
             BATCH_DURATION.record(monotonic() - since)
             BATCH_SIZE.record(batch.changes)
             self._note(batch, replayed=replayed)
-            self._applying = self._progress.applying = False
+            self._applying, self._progress.asking_since_s = False, None
             self.size = 0
             self._applied()
 
@@ -102,6 +102,7 @@ class Applier:
         rested = self._target.connected and not continues
         waits, since = delays(), monotonic()
         while True:
+            self._progress.asking_since_s = monotonic()
             try:
                 if await self._is_committed(batch, before):
                     return False
@@ -122,6 +123,7 @@ class Applier:
                     log.info("the session was ended at rest: connecting anew")
                     continue
                 self._give_up(ex, monotonic() - since)
+                self._progress.asking_since_s = None
                 delay = next(waits)
                 log.warning(
                     "the target is away or busy: trying again",

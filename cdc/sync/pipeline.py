@@ -237,7 +237,7 @@ class Pipeline:
             self._progress.apply(max(bound, self._progress.applied))
         if (bound, exact) == (self._hold.bound, self._hold.exact):
             await self._hold.stand()
-        self._progress.held_back = False
+        self._progress.read_on(monotonic())
         self._relations.refresh()
 
     def _reached(self) -> bool:
@@ -267,7 +267,8 @@ class Pipeline:
             await self._until_freed()
         if self._receiver.has_work:
             self._put()
-        self._handing_over = self._progress.held_back = False
+        self._handing_over = False
+        self._progress.read_on(monotonic())
 
     def _put(self) -> None:
         batch = self._receiver.take()

@@ -162,7 +162,7 @@ def test_a_source_whose_clock_is_ahead_makes_no_negative_lag() -> None:
 def test_it_says_who_hangs() -> None:
     """A batch that the target has not answered for ten minutes is the problem told."""
     vitals = caught_up()
-    fall_behind(vitals, 600).applying = True
+    fall_behind(vitals, 600).asking_since_s = NOW.at_s - 700
     vitals.counts.applied_at_s = vitals.streamed_at_s = NOW.at_s - 700
     health = assess(vitals, later(600), MAX_LAG_S)
     assert health.problem == "the target has not answered the applier for 660 s"

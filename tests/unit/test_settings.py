@@ -90,6 +90,18 @@ def test_credentials_are_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert shown(loaded, "source.dsn").origin == "credentials"
 
 
+def test_a_section_may_have_two_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither takes the other's place."""
+    write(tmp_path / "alerts.url", "https://alerts.example/hook\n")
+    write(tmp_path / "alerts.key", "sixteen characters\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    alerts = load_settings().settings.alerts
+    assert alerts.url is not None
+    assert alerts.key is not None
+
+
 def test_the_environment_wins_over_credentials_and_these_over_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,7 +112,7 @@ def test_a_stream_that_brings_nothing() -> None:
 def test_an_applier_that_gets_no_answer() -> None:
     """It hangs; a byte that moves, or a batch that is done, and it does not."""
     of = vitals()
-    progress_of(of).applying = True
+    progress_of(of).asking_since_s = NOW_S
     of.target.begin(NOW_S)
     late = NOW_S + LIMIT_S + 1
     assert "applier" in (of.hangs(late, LIMIT_S) or "")
@@ -123,7 +123,7 @@ def test_an_applier_that_gets_no_answer() -> None:
 def test_the_reader_of_an_applier_that_works() -> None:
     """While a batch is applied the stream may stand: memory is bounded."""
     of = vitals()
-    progress_of(of).applying = True
+    progress_of(of).asking_since_s = NOW_S
     late = NOW_S + LIMIT_S + 1
     of.target.begin(late)
     assert of.hangs(late, LIMIT_S) is None
@@ -132,19 +132,43 @@ def test_the_reader_of_an_applier_that_works() -> None:
 def test_an_applier_of_what_was_queued_on_disk() -> None:
     """It is the one who reads the spool."""
     of = vitals()
-    progress_of(of).replaying = Progress(Lsn(1), Lsn(1), Lsn(1), applying=True)
-    assert "applier" in (of.hangs(NOW_S, LIMIT_S) or "")
+    progress_of(of).replaying = Progress(Lsn(1), Lsn(1), Lsn(1), asking_since_s=NOW_S)
+    assert "applier" in (of.hangs(NOW_S + LIMIT_S + 1, LIMIT_S) or "")
 
 
-@pytest.mark.parametrize("why", ["held back", "copying", "no stream", "no stream yet"])
+def test_an_applier_that_has_just_begun() -> None:
+    """However long ago the target was asked before."""
+    of = vitals()
+    late = NOW_S + LIMIT_S + 1
+    progress_of(of).asking_since_s = late
+    assert of.hangs(late, LIMIT_S) is None
+
+
+def test_an_applier_beside_a_copy() -> None:
+    """Where the stream stands still for a copy it has nothing in hand: else it is as any other."""
+    of = vitals()
+    of.copy = CopyProgress(tables=2, tables_done=1)
+    progress_of(of).asking_since_s = NOW_S
+    assert "applier" in (of.hangs(NOW_S + LIMIT_S + 1, LIMIT_S) or "")
+
+
+def test_a_stream_that_is_read_again() -> None:
+    """Its silence until then was ours."""
+    of = vitals()
+    late = NOW_S + LIMIT_S + 1
+    progress_of(of).held_back = True
+    progress_of(of).read_on(late)
+    assert of.hangs(late, LIMIT_S) is None
+    assert "stream" in (of.hangs(late + LIMIT_S + 1, LIMIT_S) or "")
+
+
+@pytest.mark.parametrize("why", ["held back", "no stream", "no stream yet"])
 def test_who_waits_on_purpose_does_not_hang(why: str) -> None:
     """For the next burst, for a copy, for a side that is away, for the slot."""
     of = vitals()
     match why:
         case "held back":
             progress_of(of).held_back = True
-        case "copying":
-            of.copy = CopyProgress(tables=2, tables_done=1)
         case "no stream":
             of.phase = Phase.WAITING
         case _:

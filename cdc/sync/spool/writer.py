@@ -64,6 +64,7 @@ class Writer:
     def stop(self) -> None:
         """End after what is being stored; the rest of it will be sent again."""
         self._stopping.set()
+        self.progress.held_back = True  # what is replayed may take its time, and nothing is read
 
     async def run(self) -> None:
         """Store what comes, until told to stop."""
@@ -117,8 +118,10 @@ class Writer:
             if not self.draining or store.empty:
                 held = store.transactions, store.held.upto
                 raise full(store.path, store.size, self._max_bytes, *held)
+            self.progress.held_back = True
             if await self._stopped_within(ROOM_INTERVAL_S):
                 return False
+            self.progress.read_on(monotonic())
         return True
 
     async def _stopped_within(self, seconds: float) -> bool:
