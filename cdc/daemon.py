@@ -320,12 +320,8 @@ class Daemon:
             sides, self._settings, self._limits, copying, away=self._away, unready=unready
         ) as turn:
             self._streamed = True
-            vitals.progress = turn.progress
-            vitals.progress.heard_at_s = monotonic()
-            vitals.phase = Phase.SPOOLING if turn.copier is None else Phase.STREAMING
-            vitals.problem = vitals.hint = ""
-            vitals.streamed_at_s = monotonic()
-            vitals.counts.streams += 1
+            phase = Phase.SPOOLING if turn.copier is None else Phase.STREAMING
+            vitals.begin_stream(phase, turn.progress, self._tables_to_copy(), monotonic())
             await turn.lookout.look()
             self._pipeline = turn.conductor
             if self._stopping.is_set():
@@ -341,6 +337,11 @@ class Daemon:
         self._ended = self._stopping.is_set() or (straight and not self._reloaded)
         if not self._ended:
             self._copies = None  # copies may have been asked for by what was queued
+
+    def _tables_to_copy(self) -> int:
+        if self._copies is None or not self._copies.pending:
+            return 0
+        return max(1, len(self._copies.under_way))
 
     async def _known_copies(self) -> Copies:
         """Return the copies under way: as this process knows them, else as the target does."""

@@ -60,6 +60,16 @@ class Vitals:
     spool_limit_bytes: int = 0
     """What may be queued on the daemon's disk; 0: nothing is."""
 
+    def begin_stream(self, phase: Phase, progress: Progress, to_copy: int, at_s: float) -> None:
+        """Note that a stream has started, and how many tables are to be copied beside it."""
+        self.phase, self.problem, self.hint = phase, "", ""
+        self.progress, self.streamed_at_s = progress, at_s
+        progress.heard_at_s = at_s
+        self.counts.streams += 1
+        if to_copy:
+            # Until the copier says more: the copy is not in sync before it has begun.
+            self.copy = CopyProgress(tables=to_copy)
+
     @property
     def streams(self) -> bool:
         """A stream is running."""
