@@ -7,6 +7,9 @@ ARGS ?=
 # Processes that run tests, each with servers of its own; 0: in this one.
 JOBS ?= 2
 
+# Tests and benches start thousands of processes: none of them is to compile all modules anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 

@@ -15,6 +15,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from cdc.backoff import described
 from cdc.daemon import Daemon, Until
@@ -22,12 +23,16 @@ from cdc.errors import CdcError, SettingsError, Unavailable
 from cdc.observe.history import INTERVAL_S, History
 from cdc.observe.notify import Notifier
 from cdc.observe.now import now
+from cdc.observe.pushed import asked_for
 from cdc.progress import CopyProgress
 from cdc.settings import Settings
 from cdc.sync.copier import Report
 from cdc.sync.report import awake
 from cdc.target.connection import AWAKE
 from cdc.vitals import Phase, Vitals
+
+if TYPE_CHECKING:
+    from cdc.observe.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -80,25 +85,34 @@ class Service:
 
     async def _observe(self, beside: AsyncExitStack) -> None:
         """Serve and tell, until the stack is closed."""
-        # Of each start 100 ms, for a daemon alone.
+        # Of each start 100 ms, and 15 MB, for who asks for it.
         from cdc.observe.alerting import alerting  # noqa: PLC0415
-        from cdc.observe.http import Answers, application  # noqa: PLC0415
-        from cdc.observe.server import bind, serving  # noqa: PLC0415
-        from cdc.observe.telemetry import Telemetry  # noqa: PLC0415
 
         # The first to come and the last to go: what ends the daemon from here on is alerted.
         await beside.enter_async_context(alerting(self._vitals, lambda: self._settings))
-        telemetry = Telemetry(self._vitals)
-        beside.push_async_callback(telemetry.close)
-        history = History()
-        await beside.enter_async_context(_task(_sample(history, self._vitals)))
         await beside.enter_async_context(_task(self._notifier.run()))
+        pushed = asked_for()
+        if not (pushed or self._settings.http.listen):
+            return
+        from cdc.observe.telemetry import Telemetry  # noqa: PLC0415
+
+        telemetry = Telemetry(self._vitals, pushed)
+        beside.push_async_callback(telemetry.close)
+        if self._settings.http.listen:
+            await self._serve(beside, telemetry)
+
+    async def _serve(self, beside: AsyncExitStack, telemetry: "Telemetry") -> None:
+        """Answer over HTTP, until the stack is closed."""
+        from cdc.observe.http import Answers, application  # noqa: PLC0415
+        from cdc.observe.server import bind, serving  # noqa: PLC0415
+
+        history = History()
         listening = bind(self._settings.http)
-        self._serves = listening is not None
-        if listening is not None:
-            answers = Answers(self._vitals, history, telemetry, self._max_lag_s)
-            app = application(answers, self._settings.http)
-            await beside.enter_async_context(serving(app, listening))
+        await beside.enter_async_context(_task(_sample(history, self._vitals)))
+        answers = Answers(self._vitals, history, telemetry, self._max_lag_s)
+        app = application(answers, self._settings.http)
+        await beside.enter_async_context(serving(app, listening))
+        self._serves = True
 
     def _max_lag_s(self) -> float:
         """Return the lag from which the copy is not ready: beyond what is gathered on purpose."""

@@ -53,13 +53,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-def bind(settings: HttpSettings) -> socket.socket | None:
-    """Return a socket that listens where the settings say; None if they say nowhere.
+def bind(settings: HttpSettings) -> socket.socket:
+    """Return a socket that listens where the settings say.
 
     Raises SettingsError for an address that cannot be had, Unavailable for one that is taken.
     """
-    if not settings.listen:
-        return None
     host, _, port = settings.listen.rpartition(":")
     host = host.strip("[]")
     if settings.token is None and not _is_loopback(host):

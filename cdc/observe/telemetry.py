@@ -10,6 +10,7 @@ cannot be sent is dropped and said in the log.
 import asyncio
 import os
 import threading
+from collections.abc import Collection
 from time import monotonic
 
 from opentelemetry import metrics, trace
@@ -24,8 +25,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import CollectorRegistry, generate_latest
 
 from cdc import __version__
-from cdc.errors import SettingsError
 from cdc.observe import instruments
+from cdc.observe.pushed import Signal
 from cdc.vitals import Vitals
 
 # A scrape costs milliseconds: who asks more often than this is given the same again.
@@ -39,7 +40,7 @@ _LOOK_S = 0.01
 class Telemetry:
     """What is collected of one daemon. One of a process."""
 
-    def __init__(self, vitals: Vitals) -> None:
+    def __init__(self, vitals: Vitals, pushed: Collection[Signal]) -> None:
         self._registry = CollectorRegistry()
         self._scraped = b""
         self._scraped_at_s = -_SCRAPE_S
@@ -50,13 +51,13 @@ class Telemetry:
         readers: list[MetricReader] = [
             PrometheusMetricReader(scope_info_enabled=False, registry=self._registry)
         ]
-        if _is_pushed("METRICS"):
+        if Signal.METRICS in pushed:
             readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
         self._meters = MeterProvider(readers, resource, shutdown_on_exit=False)
         metrics.set_meter_provider(self._meters)
         instruments.register(vitals)
         self._traces: TracerProvider | None = None
-        if _is_pushed("TRACES"):
+        if Signal.TRACES in pushed:
             self._traces = TracerProvider(resource=resource, shutdown_on_exit=False)
             self._traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
             trace.set_tracer_provider(self._traces)
@@ -81,32 +82,3 @@ class Telemetry:
         if self._traces is not None:
             self._traces.shutdown()
         self._meters.shutdown()
-
-
-def _is_pushed(signal: str) -> bool:
-    """Tell whether the environment asks that metrics or traces be pushed by OTLP.
-
-    Raises SettingsError where it asks for a way that is not there.
-    """
-    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return False
-    exporter = os.environ.get(f"OTEL_{signal}_EXPORTER", "")
-    endpoint = any(
-        os.environ.get(f"OTEL_EXPORTER_OTLP_{middle}ENDPOINT") for middle in ("", f"{signal}_")
-    )
-    if exporter not in {"", "otlp", "none", "prometheus"}:
-        raise SettingsError(
-            f"OTEL_{signal}_EXPORTER={exporter} is not known here",
-            hint="write otlp, or none; /metrics is there in any case (http.listen)",
-        )
-    asked = exporter == "otlp" or (exporter == "" and endpoint)
-    protocol = os.environ.get(
-        f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL",
-        os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
-    )
-    if asked and protocol != "http/protobuf":
-        raise SettingsError(
-            f"OTLP is pushed over http/protobuf, not {protocol}",
-            hint="set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf; its port is 4318 by default",
-        )
-    return asked

@@ -135,7 +135,7 @@ INITIALIZE = (
     Point("after the note of a slot to come", "after", "cdc.sync.initialize:begin_slot"),
     Point("after the slot", "after", "cdc.sync.initialize:create_slot", twice=True),
     Point("after the checkpoint, uncommitted", "after", "cdc.sync.initialize:begin_stream"),
-    Point("after all is initialized", "after", "cdc.daemon:initialize"),
+    Point("after all is initialized", "after", "cdc.prepare:initialize"),
 )
 
 STANDING = Point("as the stream stands at the hold", "before", "cdc.sync.hold:Hold.stand")
