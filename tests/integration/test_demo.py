@@ -207,7 +207,7 @@ main()
         text=True,
     )
     assert result.returncode == 78
-    assert "pip install 'cdc[demo]'" in result.stderr
+    assert "pip install '.[demo]'" in result.stderr
 
 
 def read_to_end(leader: int) -> bytes:

@@ -100,6 +100,19 @@ def test_a_signal_ends_it_during_the_initial_copy(tiny: Pair) -> None:
     assert same_rows(tiny) == {"account": 10}
 
 
+@pytest.mark.parametrize("command", [("init",), ("run", "--until-current")])
+def test_a_command_that_is_cut_off_says_so(tiny: Pair, command: tuple[str, ...]) -> None:
+    """It was to come to an end and has not: exit 75, and nothing is called ready."""
+    run_sql(tiny.source_dsn, INSERT, 1, 10)
+    with locked(tiny.target_admin_dsn), spawn_cdc(tiny, *command) as daemon:
+        wait_until(lambda: waits_for_lock(tiny.target_admin_dsn))
+        assert daemon.terminate() == 75, daemon.log()
+        assert "stopped before it was done" in daemon.log()
+        assert "ready" not in daemon.stdout.read_text()
+    drain(tiny)
+    assert same_rows(tiny) == {"account": 10}
+
+
 def test_a_second_consumer_is_told_who_holds_the_slot(tiny: Pair) -> None:
     """A second daemon names the first by PID and application, and leaves it alone."""
     named = {"CDC_SOURCE_DSN": make_conninfo(tiny.source_dsn, application_name="the first")}
