@@ -157,7 +157,7 @@ class Daemon:
         while not self._stopping.is_set():
             self._streamed = self._achieved = False
             try:
-                await self._take_turn_or_renew()
+                await self._take_turn()
             except (psycopg.Error, CdcError, OSError) as ex:
                 # What went wrong under other settings may be what they were changed for.
                 if self._hopeless(ex) and not self._reloaded:
@@ -210,9 +210,9 @@ class Daemon:
             return True
         return judge(error) is not Verdict.RETRY
 
-    async def _take_turn_or_renew(self) -> None:
+    async def _stream_or_renew(self) -> None:
         try:
-            await self._take_turn()
+            await self._stream_once()
         except PositionLost as lost:
             if self._settings.source.on_slot_lost != "resync":
                 await record_loss(self._settings, lost)
@@ -227,7 +227,7 @@ class Daemon:
 
     async def _take_turn(self) -> None:
         """Run one turn as a task, so that `stop` can end it where there is no stream yet."""
-        self._turn = asyncio.create_task(self._stream_once())
+        self._turn = asyncio.create_task(self._stream_or_renew())
         ended = False
         try:
             await self._turn
@@ -320,9 +320,10 @@ class Daemon:
             sides, self._settings, self._limits, copying, away=self._away, unready=unready
         ) as turn:
             self._streamed = True
+            await turn.lookout.look()
+            # Not before: a look that waits for a lock is no stream that is read.
             phase = Phase.SPOOLING if turn.copier is None else Phase.STREAMING
             vitals.begin_stream(phase, turn.progress, self._tables_to_copy(), monotonic())
-            await turn.lookout.look()
             self._pipeline = turn.conductor
             if self._stopping.is_set():
                 self._pipeline.stop()

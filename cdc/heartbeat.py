@@ -17,6 +17,8 @@ class Heartbeat:
 
     duration_s: float | None = None
     """What the last one that arrived has taken."""
+    arrived: bool = False
+    """One of this stream has: what was committed before the stream began is on the target."""
     _sent_at_s: float | None = None
     _lsn: Lsn | None = None
 
@@ -32,15 +34,17 @@ class Heartbeat:
         self._lsn = lsn
 
     def forget(self) -> None:
-        """Give the one up that is under way: its stream has ended."""
+        """Give the one up that is under way: its stream has ended, and another begins."""
         self._sent_at_s = self._lsn = None
+        self.arrived = False
 
     def arrive(self, applied: Lsn, at_s: float) -> float | None:
         """Note that all before `applied` is on the target; return what the message took, if so."""
         if self._sent_at_s is None or self._lsn is None or applied <= self._lsn:
             return None
         self.duration_s = at_s - self._sent_at_s
-        self.forget()
+        self._sent_at_s = self._lsn = None
+        self.arrived = True
         return self.duration_s
 
     def age_s(self, at_s: float) -> float:

@@ -145,7 +145,8 @@ class Service:
             log.error(  # noqa: TRY400  # the message says it all
                 "the settings stay as they were", extra={"error": ex.message, "hint": ex.hint}
             )
-        self._notifier.reloaded()
+        finally:
+            self._notifier.reloaded()
 
     def _noting(self, report: Report) -> Report:
         def note(progress: CopyProgress) -> None:

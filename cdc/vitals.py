@@ -93,6 +93,8 @@ class Vitals:
         if progress.spooled_transactions and progress.oldest is None:
             return None
         oldest = progress.oldest
+        if oldest is None and self.phase is Phase.STREAMING and not self.heartbeat.arrived:
+            return None  # what the source had before the stream began, it may not have sent yet
         by_commit = 0.0 if oldest is None else max(source_us - oldest, 0) / 1e6
         # What the source has not sent yet, only a heartbeat tells. One that is fast is no lag.
         age = self.heartbeat.age_s(at_s)

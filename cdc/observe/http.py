@@ -143,7 +143,8 @@ def application(answers: Answers, settings: HttpSettings) -> ASGIApp:
     if settings.token is not None:
         guards.append(Middleware(Guard, token=settings.token.get_secret_value()))
     else:
-        guards.append(Middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL_NAMES))
+        ours = settings.listen.rpartition(":")[0]
+        guards.append(Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOCAL_NAMES, ours]))
     return Starlette(routes=answers.routes(), middleware=guards)
 
 

@@ -24,25 +24,52 @@ log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS = 100
 _IDLE_S = 10
+_REQUEST_BYTES = 1 << 16
 
 # Accepted at once, before any of them is counted.
 _BACKLOG = 32
 
 
 class _Bounded(HttpToolsProtocol):
-    """A connection that has its place among the others, or none."""
+    """A connection that has its place among the others for as long as it asks something.
+
+    A request has so long, and so many bytes, to be complete; uvicorn itself begins to count at the
+    end of the first one.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._received = 0
+        self._deadline: asyncio.TimerHandle | None = None
         if len(self.server_state.connections) >= MOST_CONNECTIONS:
             self.connections = set()  # which it is taken out of when it is lost
             self.transport = transport
             transport.abort()
             return
         super().connection_made(transport)
-        # Uvicorn begins to count at the end of the first request, which may never come.
-        self.timeout_keep_alive_task = self.loop.call_later(
-            _IDLE_S, self.timeout_keep_alive_handler
-        )
+        self._deadline = self.loop.call_later(_IDLE_S, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._received > _REQUEST_BYTES:
+            self.transport.abort()
+            return
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(_IDLE_S, self.transport.abort)
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._received = 0
+        self._forget_deadline()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 class _Server(uvicorn.Server):

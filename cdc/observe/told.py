@@ -25,7 +25,7 @@ class _Entry:
 
     incident: str
     alerts: int
-    severity: int
+    severity: Severity
     detail: str
     began_unix_s: float
     told_unix_s: float
@@ -56,7 +56,7 @@ class Told:
         for kind in KINDS:
             entry = self._entries.get(kind.name)
             if entry is not None:
-                condition = Condition(kind, Severity(entry.severity), entry.detail, kind.next)
+                condition = Condition(kind, entry.severity, entry.detail, kind.next)
                 yield Episode(
                     condition,
                     began_at_s=now.at_s - (now.unix_s - entry.began_unix_s),

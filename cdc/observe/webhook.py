@@ -163,7 +163,7 @@ def _wait_s(asked: str) -> float:
     """Return what Retry-After asks for, in seconds: it is a number or a date."""
     try:
         wait_s = float(asked) if asked.isdigit() else _until(parsedate_to_datetime(asked))
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     return min(max(wait_s, 0.0), _LONGEST_WAIT_S)
 

@@ -90,6 +90,12 @@ def conninfo(dsn: str, *, application_name: str, replication: bool = False) -> s
         ) from None
     if given.get("sslrootcert") == "system":
         _find_system_roots()
+    if "@" in str(given.get("host") or "")[1:]:  # in front it means an abstract socket
+        # A part of the password, which the driver's messages would quote as the host.
+        raise SettingsError(
+            "a DSN cannot be read: its password holds an @",
+            hint="write @ # % / : in a password as %40 %23 %25 %2F %3A",
+        )
     pins = " ".join(f"-c {name}={value}" for name, value in PINNED.items())
     ours = f"-c wal_sender_timeout={SENDER_TIMEOUT_MS}" if replication else ""
     options = " ".join(str(part) for part in (ours, given.get("options"), pins) if part)

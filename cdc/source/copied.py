@@ -18,11 +18,15 @@ from cdc.source.publication import PublishedTable, load_publication
 # written; else nothing. A partitioned table has the rows of its partitions.
 _ROWS = """
 select n.nspname::text as schema, c.relname::text as name,
-       (select sum(case when p.reltuples >= 0 then p.reltuples
-                        else nullif(pg_stat_get_live_tuples(p.oid), 0) end)::int8
-          from pg_class p
-         where p.relkind <> 'p'
-           and (p.oid = c.oid or p.oid in (select relid from pg_partition_tree(c.oid)))) as rows
+       case when c.relkind <> 'p' then
+         case when c.reltuples >= 0 then c.reltuples
+              else nullif(pg_stat_get_live_tuples(c.oid), 0) end
+       else
+         (select sum(case when p.reltuples >= 0 then p.reltuples
+                          else nullif(pg_stat_get_live_tuples(p.oid), 0) end)
+            from pg_partition_tree(c.oid) t join pg_class p on p.oid = t.relid
+           where p.relkind <> 'p')
+       end::int8 as rows
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
  where (n.nspname, c.relname) in (select * from unnest(%s::text[], %s::text[]))
 """

@@ -145,7 +145,12 @@ class Copier:
             if name not in rows or not (rows[name].completed or rows[name].live):
                 self._copies.request(name)
         self._copies.complete([row.name for row in rows.values() if row.live])
-        self._copies.mending = {row.name for row in rows.values() if row.live and not row.completed}
+        # One that was dropped meanwhile is asked for in vain.
+        self._copies.mending = {
+            row.name
+            for row in rows.values()
+            if row.live and not row.completed and row.name in published
+        }
         for name in [name for name in self._copies.under_way if name not in published]:
             self._copies.forget(name)
         await request_copies(target, self._slot, sorted(self._copies.under_way.keys() - rows))
@@ -261,7 +266,8 @@ class Copier:
 
     def _note(self, rows: list[CopyRow]) -> None:
         """Let the copies and the progress be as the target has them."""
-        under_way = [row for row in rows if not row.completed]
+        due = (self._copies.under_way.keys() | self._copies.mending) - self._copies.postponed
+        under_way = [row for row in rows if not row.completed and row.name in due]
         for row in under_way:
             if (copy := self._copies.under_way.get(row.name)) is not None:
                 copy.destination, copy.stage = row.destination, row.stage

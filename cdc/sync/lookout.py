@@ -59,6 +59,8 @@ class Lookout:
     async def run(self) -> None:
         """Look until cancelled; all but who stands by was looked at just now."""
         sent = looked = monotonic()
+        if self._copier is not None:
+            await self._send_heartbeat()
         while True:
             if self._standby is not None:
                 present = await has_standby(self._source, self._settings.source.slot)

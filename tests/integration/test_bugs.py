@@ -44,6 +44,33 @@ def test_primary_key_in_another_order_than_the_columns(pair: Pair) -> None:
     drain(pair)
 
 
+def test_a_table_dropped_while_its_copy_was_asked_for(pair: Pair) -> None:
+    """The wish ends with the table: a command with an end comes to it, and nothing is copied.
+
+    The copier went through round after round, sixty a second, and never ended.
+    """
+    both = "create table credit.a (id int primary key); create table credit.b (id int primary key)"
+    prepare(pair, both, "insert into credit.a values (1)")
+    assert run_cdc(pair, "resync", "credit.b").returncode == 0
+    for dsn in (pair.source_dsn, pair.target_dsn):
+        run_sql(dsn, "drop table credit.b")
+    result = run_cdc(pair, "run", "--until-current", timeout_s=30)
+    assert result.returncode == 0, result.stderr
+    assert same_rows(pair) == {"a": 1}
+
+
+def test_told_to_stop_while_a_new_slot_waits(pair: Pair) -> None:
+    """An old transaction on the source holds up the making of a slot: SIGTERM ends that too."""
+    prepare(pair, "create table credit.a (id int primary key)", "insert into credit.a values (1)")
+    run_sql(pair.source_dsn, "select pg_drop_replication_slot(%s)", pair.slot)
+    with psycopg.connect(pair.source_dsn) as writer:
+        writer.execute("insert into credit.a values (2)")
+        env = {"CDC_SOURCE_ON_SLOT_LOST": "resync"}
+        with spawn_cdc(pair, "run", env=env) as daemon:
+            daemon.wait_for_log("a slot is created, which waits")
+            assert daemon.terminate() == 0, daemon.log()
+
+
 def test_table_and_column_made_while_the_daemon_runs(pair: Pair) -> None:
     """What a migration adds on both sides, target first, is written without a restart."""
     with psycopg.connect(pair.source_admin_dsn) as source:

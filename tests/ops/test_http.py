@@ -228,6 +228,18 @@ def test_ten_thousand_idle_connections(tiny: Pair) -> None:
         assert daemon.process.poll() is None
 
 
+def test_requests_that_never_end(tiny: Pair) -> None:
+    """Who sends half a request, or a header without end, is sent away: others get their answer."""
+    with serving(tiny) as (_, port), ExitStack() as held:
+        for _ in range(150):
+            client = held.enter_context(socket.create_connection((LOOPBACK, port)))
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nA: ")
+        wait_until(lambda: answers(port), 30)
+        endless = held.enter_context(socket.create_connection((LOOPBACK, port)))
+        with pytest.raises(OSError, match=r"reset|[Bb]roken"):
+            endless.sendall(b"GET /livez HTTP/1.1\r\nA: " + b"a" * (32 << 20))
+
+
 def test_a_restart_in_the_middle_of_requests(tiny: Pair) -> None:
     """A request meets an answer or a closed door, never a wait; then the next daemon answers."""
     port = free_port()

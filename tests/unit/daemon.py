@@ -27,6 +27,7 @@ def caught_up() -> Vitals:
     vitals.streamed_at_s = NOW.at_s - 3600
     vitals.counts.applied_at_s = NOW.at_s - 60
     vitals.counts.open_entries = 0
+    vitals.heartbeat.arrived = True
     vitals.wal.look(NOW.at_s, END, 0, None)
     vitals.progress = Progress(
         END,

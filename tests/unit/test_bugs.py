@@ -11,6 +11,7 @@ from cdc.changes.policy import Policy
 from cdc.changes.relations import RelationCache
 from cdc.errors import ChangeRefused, PositionLost, ProtocolError, SettingsError
 from cdc.lsn import Lsn
+from cdc.postgres.session import conninfo
 from cdc.settings import load_settings
 from cdc.sync.position import check_position
 from cdc.target.plan import SET_FORM_ROWS, Planner
@@ -172,3 +173,11 @@ def test_a_key_of_one_column_that_does_not_change_is_not_set() -> None:
     (change,) = each_change(builder.take().steps)
     planner = Planner(catalog_of(catalog_table("notes", ["id", "body"])))
     assert b' set "id" = t."id" where ' in planner.action(change).sql
+
+
+def test_an_at_sign_in_a_password() -> None:
+    """What libpq takes for the host is a part of the password: no message may quote it."""
+    dsn = "postgresql://app:s3cret@Part2!@127.0.0.1:5432/postgres"
+    with pytest.raises(SettingsError, match="password holds an @") as refused:
+        conninfo(dsn, application_name="cdc")
+    assert "Part2" not in refused.value.message + refused.value.hint

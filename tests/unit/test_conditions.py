@@ -8,6 +8,7 @@ import pytest
 from cdc.awake import Wakefulness
 from cdc.budget import WalBudget
 from cdc.counts import Counts
+from cdc.heartbeat import Heartbeat
 from cdc.lsn import Lsn
 from cdc.observe.conditions import (
     HALTED,
@@ -72,6 +73,7 @@ WELL = Vitals(
     progress=stream(),
     counts=Counts(batches=1),
     wal=budget(10, 90),
+    heartbeat=Heartbeat(arrived=True),
 )
 
 

@@ -15,6 +15,12 @@ NOTHING = Found(())
 ENDED = Condition(HALTED, Severity.CRITICAL, "slot x is gone", "run `cdc init`")
 
 
+OF_ANOTHER_VERSION = (
+    b'{"halted": {"incident": "a", "alerts": 1, "severity": 9, "detail": "x",'
+    b' "began_unix_s": 1.0, "told_unix_s": 1.0}}'
+)
+
+
 def restarted(path: Path, now: Now) -> Watch:
     """A watch of a process that begins now."""
     return Watch(Told(path, "cdc_credit").load(now))
@@ -76,7 +82,9 @@ def test_what_has_not_arrived_is_told_again(tmp_path: Path) -> None:
     assert lost.incident != again.incident
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"halted": {"incident": 7}}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"halted": {"incident": 7}}', OF_ANOTHER_VERSION]
+)
 def test_a_broken_file_costs_an_alert_twice(tmp_path: Path, content: bytes) -> None:
     """It is never a reason not to start."""
     (tmp_path / "cdc_credit.alerts").write_bytes(content)

@@ -17,6 +17,7 @@ def vitals() -> Vitals:
     made = Vitals("cdc_credit", Wakefulness(), phase=Phase.STREAMING)
     made.progress = Progress(Lsn(100), Lsn(100), Lsn(100), heard_at_s=NOW_S)
     made.wal.look(0, Lsn(100), 0, None)
+    made.heartbeat.arrived = True
     return made
 
 
@@ -59,6 +60,15 @@ def test_a_source_whose_clock_is_ahead() -> None:
     of = vitals()
     progress_of(of).begin(NOW_US + 5_000_000)
     assert lag_s(of) == 0.0
+
+
+def test_a_stream_that_has_just_begun() -> None:
+    """Until its first heartbeat has arrived, nobody knows what the source has still to send."""
+    of = vitals()
+    of.heartbeat.forget()
+    assert lag_s(of) is None
+    progress_of(of).begin(NOW_US - 3_000_000)
+    assert lag_s(of) == 3.0
 
 
 def test_what_the_source_has_not_sent_yet() -> None:

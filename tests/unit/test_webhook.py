@@ -155,6 +155,7 @@ async def test_what_is_made_of_an_answer(status: int, *, arrived: bool, hopeless
         ("²", 0),
         ("Fri, 01 Jan 2100 00:00:00 GMT", 300),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Mon, 01 Jan 99999999999999 00:00:00 GMT", 0),
     ],
 )
 async def test_a_receiver_may_ask_to_wait(asked: str, wait_s: float) -> None:
