@@ -320,10 +320,9 @@ class Daemon:
             sides, self._settings, self._limits, copying, away=self._away, unready=unready
         ) as turn:
             self._streamed = True
-            await turn.lookout.look()
-            # Not before: a look that waits for a lock is no stream that is read.
             phase = Phase.SPOOLING if turn.copier is None else Phase.STREAMING
             vitals.begin_stream(phase, turn.progress, self._tables_to_copy(), monotonic())
+            await turn.lookout.look()
             self._pipeline = turn.conductor
             if self._stopping.is_set():
                 self._pipeline.stop()
