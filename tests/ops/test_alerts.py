@@ -103,7 +103,7 @@ def test_a_halt_is_the_last_word(tiny: Pair, receiver: Receiver) -> None:
     content = request.content
     assert content["slot"] == tiny.slot
     assert "constraint small" in content["detail"]
-    assert "cdc check" in content["next"]
+    assert "start the daemon again" in content["next"]
     assert "constraint small" in content["text"]
     assert VALUE not in request.body.decode()
     assert is_genuine(request.headers, request.body, KEY.encode())
