@@ -40,8 +40,11 @@ def rows(pair: Pair) -> int:
 
 
 @contextmanager
-def writing(pair: Pair) -> Iterator[None]:
-    """Write small transactions, one after the other, until the block is left."""
+def writing(pair: Pair, *also: str) -> Iterator[None]:
+    """Write small transactions, one after the other, until the block is left.
+
+    `also` are statements that each of them has besides, with its number as their parameter.
+    """
     done = threading.Event()
 
     def write() -> None:
@@ -49,6 +52,8 @@ def writing(pair: Pair) -> Iterator[None]:
             for n in range(1, 1_000_000):
                 source.execute(INSERT, (n * 10, n * 10 + 9))
                 source.execute("update credit.account set balance = %s where id %% 7 = 3", (n,))
+                for statement in also:
+                    source.execute(statement, (n,))
                 source.commit()
                 if done.wait(0.005):
                     return

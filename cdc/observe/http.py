@@ -4,7 +4,7 @@ Every answer is made from memory: no request asks a database anything, so none w
 is served by the loop that the stream runs on, one short step a request.
 
 Who may ask: on a loopback address everybody on this machine, unless a token is set; elsewhere a
-token has to be (`Server` refuses to start without). A browser gives it as a password. What is
+token has to be (`server.bind` refuses without). A browser gives it as a password. What is
 served names tables, never a value of a row and no secret.
 """
 

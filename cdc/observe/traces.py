@@ -18,7 +18,7 @@ from cdc import __version__
 from cdc.changes.batch import Batch
 from cdc.lsn import Lsn, format_lsn
 
-# Batches that wait for their confirmation: it comes thrice a second, at least.
+# Batches that wait for their confirmation, which comes ten times a second while there are any.
 _MOST = 1_000
 
 _TRACER = trace.get_tracer("cdc", __version__)

@@ -6,19 +6,17 @@ environment says could not change.
 
 import json
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from cdc.demo.server import Server, free_port
-from tests.accounts import INSERT, SCHEMA, locked, rows
+from tests.accounts import INSERT, SCHEMA, locked, rows, writing
 from tests.databases import fetch, migrate, run_sql, wait_until, waits_for_lock
 from tests.pair import Pair, execute, same_rows
 from tests.process import STREAMING, Daemon, all_copied, drain, environment, spawn_cdc
@@ -33,6 +31,8 @@ TARGET_AWAY = "the target is away"
 READ = ("going on with other settings", "no setting has changed", "the settings stay as they were")
 
 Sections = dict[str, dict[str, object]]
+
+BOOKING = "insert into credit.booking select %s, 1"
 
 
 @dataclass(slots=True)
@@ -122,30 +122,6 @@ def service(pair: Pair) -> Service:
     return Service(pair, sections, env | {"CDC_CONFIG": str(pair.settings)})
 
 
-@contextmanager
-def booking(pair: Pair) -> Iterator[None]:
-    """Write transactions of both tables, one after the other, until the block is left."""
-    done = threading.Event()
-
-    def write() -> None:
-        with psycopg.connect(pair.source_dsn) as source:
-            for n in range(1, 1_000_000):
-                source.execute(INSERT, (n * 10, n * 10 + 9))
-                source.execute("update credit.account set balance = %s where id %% 7 = 3", (n,))
-                source.execute("insert into credit.booking select %s, 1", (n,))
-                source.commit()
-                if done.wait(0.005):
-                    return
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        yield
-    finally:
-        done.set()
-        writer.join()
-
-
 def test_settings_change_under_load(service: Service) -> None:
     """Again and again, each in a stream of its own; in the end all rows are equal, none twice."""
     changes: list[Sections] = [
@@ -158,7 +134,7 @@ def test_settings_change_under_load(service: Service) -> None:
         {"spool": {"max_bytes": 1 << 24}},
         {"apply": {"max_rows": 1000}},
     ]
-    with booking(service.pair), service.running():
+    with writing(service.pair, BOOKING), service.running():
         for change in changes:
             before = rows(service.pair)
             wait_until(lambda: rows(service.pair) > before)  # noqa: B023
@@ -450,7 +426,7 @@ def test_while_tables_are_copied(service: Service) -> None:
 def test_many_reloads_at_once(service: Service) -> None:
     """However fast the signals come, the last file holds, and the daemon lives."""
     pair = service.pair
-    with booking(pair), service.running():
+    with writing(pair, BOOKING), service.running():
         for n in range(1, 30):
             service.write(apply={"max_rows": n})
             service.daemon.process.send_signal(signal.SIGHUP)
