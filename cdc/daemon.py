@@ -39,6 +39,7 @@ from cdc.target.apply import Target
 from cdc.target.connection import connect_target
 from cdc.target.copies import load_copies, mirror
 from cdc.target.sole import end_copiers
+from cdc.target.verification import load_results
 from cdc.vitals import Phase, Vitals
 
 log = logging.getLogger(__name__)
@@ -355,4 +356,6 @@ class Daemon:
             async with await connect_target(self._settings.target.require_dsn()) as target:
                 if alone:
                     await end_copiers(target, self._settings.source.slot)
+                for found in await load_results(target, self._settings.source.slot):
+                    self._vitals.verifications.remember(found)
                 return mirror(await load_copies(target, self._settings.source.slot))

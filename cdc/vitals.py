@@ -12,6 +12,7 @@ from cdc.budget import WalBudget
 from cdc.counts import Counts
 from cdc.heartbeat import Heartbeat
 from cdc.progress import CopyProgress, Progress
+from cdc.verified import Verifications
 
 
 class Phase(StrEnum):
@@ -57,6 +58,7 @@ class Vitals:
     copy: CopyProgress = field(default_factory=CopyProgress)
     copied_at_s: float = 0.0
     """When a row was copied last."""
+    verifications: Verifications = field(default_factory=Verifications)
     spool_limit_bytes: int = 0
     """What may be queued on the daemon's disk; 0: nothing is."""
 

@@ -28,6 +28,7 @@ from cdc.cli import (
     run,
     slot,
     status,
+    verify,
 )
 from cdc.errors import CdcError, NeedsOperator, Unavailable
 from cdc.observe.logs import set_up_logging
@@ -77,6 +78,7 @@ app.command()(run.run)
 app.command()(lag.lag)
 app.command()(resync.resync)
 app.command()(status.status)
+app.command()(verify.verify)
 app.add_typer(explain.app, name="explain")
 app.add_typer(slot.app, name="slot")
 app.add_typer(quarantine.app, name="quarantine")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cdc.assure.verify import TableComparison
+from cdc.assure.verify.comparison import TableComparison
 from cdc.cli.output import print_json, print_table
 from cdc.sizes import readable_bytes
 

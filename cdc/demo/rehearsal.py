@@ -17,7 +17,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from time import monotonic
 
-from cdc.assure.verify import TableComparison, compare
+from cdc.assure.verify.comparison import TableComparison
+from cdc.assure.verify.quiet import compare
 from cdc.demo.display import Display
 from cdc.demo.installation import find_embedded
 from cdc.demo.meter import NOTHING_APPLIED, Meter

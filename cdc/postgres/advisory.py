@@ -35,6 +35,13 @@ async def holders(connection: Connection, name: str) -> list[int]:
     return [int(str(pid)) for (pid,) in await cursor.fetchall()]
 
 
+async def own_pid(connection: Connection) -> int:
+    """Return the PID that others see this session by; a proxy may have told it another one."""
+    row = await (await connection.execute("select pg_backend_pid()")).fetchone()
+    assert row is not None
+    return int(str(row[0]))
+
+
 async def _first(connection: Connection, query: str, name: str) -> bool:
     row = await (await connection.execute(query.encode(), (name,))).fetchone()
     return row is not None and bool(row[0])

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from cdc.changes.copies import Range
 from cdc.postgres.catalog import CatalogTable, Column
 from cdc.postgres.names import literal, quoted
+from cdc.postgres.ordering import QualifiedName
 from cdc.postgres.session import Connection
 from cdc.source.publication import PublishedTable
 
@@ -129,11 +130,11 @@ def select_chunk(
     )
 
 
-async def is_as_shown(source: Connection, table: CatalogTable) -> bool:
+async def is_as_shown(connection: Connection, name: QualifiedName) -> bool:
     """Tell whether a snapshot shows a table's rows, which were read: it was not rewritten since.
 
     Asked in the transaction that read them, whose lock lets nobody rewrite it any more.
     """
-    name = literal(quoted(*table.qualified_name))
-    row = await (await source.execute(_REWRITTEN.format(name).encode())).fetchone()
+    statement = _REWRITTEN.format(literal(quoted(*name)))
+    row = await (await connection.execute(statement.encode())).fetchone()
     return row is not None and not row[0]

@@ -80,7 +80,7 @@ async def copy_chunk(
 
 
 async def _require_as_shown(source: Connection, table: TableLayout) -> None:
-    if not await is_as_shown(source, table.source):
+    if not await is_as_shown(source, table.source.qualified_name):
         raise _Rewritten
 
 

@@ -18,7 +18,6 @@ same place of the stream.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from time import monotonic
 from typing import TypeAlias
 
 from cdc.changes.copies import Copies, QualifiedName, Stage
@@ -27,15 +26,10 @@ from cdc.postgres.session import Connection, connect, connect_replication
 from cdc.progress import CopyProgress
 from cdc.settings import Settings
 from cdc.source.copied import load_copied_tables
-from cdc.source.slot import (
-    CreatedSlot,
-    create_temporary_slot,
-    emit_barrier,
-    tell_oldest_writer,
-    wal_end,
-)
+from cdc.source.slot import emit_barrier
 from cdc.sync.hold import Hold
 from cdc.sync.layout import Layout, begin_copies, complete_copies, load_layout
+from cdc.sync.snapshot import stand_at_snapshot
 from cdc.sync.start import asking_target
 from cdc.sync.workers import Workers
 from cdc.target.apply import Target
@@ -53,11 +47,6 @@ from cdc.target.shadow import outgrown
 from cdc.target.sole import join_copiers
 
 log = logging.getLogger(__name__)
-
-# While the slot waits for transactions that are writing, the stream is let go on so often.
-_LET_GO_S = 0.2
-_TELL_S = 2.0
-
 
 Report: TypeAlias = Callable[[CopyProgress], None]
 
@@ -186,16 +175,16 @@ class Copier:
             self._settings.source.require_dsn(), application_name="cdc copy"
         )
         try:
-            snapshot = await self._take_snapshot(source, replication)
-            await emit_barrier(source)  # an idle source sends nothing that lies behind the bound
-            await self._hold.reached()
+            await self._hold.take()
+            plugin = self._settings.source.plugin
+            snapshot = await stand_at_snapshot(source, replication, self._hold, plugin=plugin)
             # Not older than the snapshot: a column that came since is in what is copied.
             layout = await self._load_layout(source, target)
             self._leave_out(layout)
             estimates = [table.source.estimated_rows for table in layout.tables.values()]
             self._progress.estimated_rows = sum(estimates)
             if not await outgrown(target, self._slot):
-                await self._copy_chunks(target, workers, snapshot, layout)
+                await self._copy_chunks(target, workers, snapshot.name, layout)
                 self._note(await load_copies(target, self._slot))
                 await self._complete(target, layout)
         finally:
@@ -217,35 +206,6 @@ class Copier:
             checkpoint=self._target.checkpoint,
             count=self._count,
         )
-
-    async def _take_snapshot(self, source: Connection, replication: Connection) -> str:
-        """Return an exported snapshot at whose LSN the hold is; it ends with the session."""
-        while True:
-            creating = asyncio.ensure_future(
-                create_temporary_slot(replication, plugin=self._settings.source.plugin)
-            )
-            try:
-                created = await self._let_go(source, creating)
-            finally:
-                creating.cancel()
-            if self._hold.at(created.consistent_point, exact=True):
-                assert created.snapshot is not None
-                return created.snapshot
-            log.debug("the stream was faster than the snapshot: taking another")
-
-    async def _let_go(
-        self, source: Connection, creating: asyncio.Future[CreatedSlot]
-    ) -> CreatedSlot:
-        """Wait for the slot; the stream stays behind what the snapshot may show."""
-        told = monotonic() + _TELL_S
-        while True:
-            self._hold.at(await wal_end(source), exact=False)
-            done, _ = await asyncio.wait({creating}, timeout=_LET_GO_S)
-            if done:
-                return creating.result()
-            if monotonic() > told:
-                told = float("inf")
-                await tell_oldest_writer(source)
 
     async def _complete(self, target: Connection, layout: Layout) -> None:
         """Where all chunks are there, let the tables have their rows, and foreign keys back."""

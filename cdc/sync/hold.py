@@ -1,6 +1,7 @@
-"""A place in the stream at which it stands still, so that a chunk is written just there.
+"""A place in the stream at which it stands still, so that both sides can be seen just there.
 
-    copier                                     pipeline
+    who asks for it                            pipeline
+    take           nobody else holds it
     at(bound)      transactions from bound on wait
                                                all before it are applied: `reached`
     at(later)      the bound was for now only
@@ -26,6 +27,11 @@ class Hold:
         """The bound is the snapshot's; else it only keeps transactions back until that is known."""
         self._reached = asyncio.Event()
         self._moved = asyncio.Event()
+        self._taken = asyncio.Lock()
+
+    async def take(self) -> None:
+        """Wait until nobody else holds the stream, or will; `release` gives it to the next one."""
+        await self._taken.acquire()
 
     def at(self, bound: Lsn, *, exact: bool) -> bool:
         """Let transactions that commit from `bound` on wait; False if one was let through."""
@@ -38,6 +44,7 @@ class Hold:
     def release(self) -> None:
         """Let the stream go on."""
         self._move(None)
+        self._taken.release()
 
     def _move(self, bound: Lsn | None) -> None:
         self.bound = bound

@@ -23,10 +23,10 @@ from cdc.settings import Settings
 from cdc.source.chunks import Cut, own, plan_chunks
 from cdc.source.copied import load_copied_tables
 from cdc.source.publication import PublishedTable
-from cdc.sync.policies import policies
 from cdc.target.copies import CopyRow, begin_copy, mark_complete
 from cdc.target.ledger import record, resolve_gaps
 from cdc.target.merge import Merge, merge
+from cdc.target.policies import policies
 from cdc.target.shadow import drop_shadows, make_shadow
 from cdc.target.tables import prepare_tables
 

@@ -1,7 +1,7 @@
 """What is looked at on the source now and then while its stream runs, one thing after the other.
 
-Who stands by, how much WAL the slot holds back, tables that nobody has heard of: who writes to none
-of those sends no sign of them. The connection is the lookout's alone.
+Who stands by, who verifies, how much WAL the slot holds back, tables that nobody has heard of: none
+of them sends a sign through the stream. The connection is the lookout's alone.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from cdc.source.slot import HEARTBEAT, emit_barrier
 from cdc.sync.adopt import adopt_missing_tables
 from cdc.sync.copier import Copier
 from cdc.sync.standby import Standby
+from cdc.sync.vantage import Vantage
 from cdc.vitals import Vitals
 
 log = logging.getLogger(__name__)
@@ -44,10 +45,11 @@ class Lookout:
         vitals: Vitals,
         *,
         progress: Progress,
-        copier: Copier | None,
-        standby: Standby | None,
+        copier: Copier | None = None,
+        standby: Standby | None = None,
+        vantage: Vantage | None = None,
     ) -> None:
-        """Neither copier nor anybody who heeds a standby: the stream goes by way of the spool."""
+        """None of the last three: the stream goes by way of the spool."""
         self._source = source
         self._settings = settings
         self._vitals = vitals
@@ -55,6 +57,7 @@ class Lookout:
         self._progress = progress
         self._copier = copier
         self._standby = standby
+        self._vantage = vantage
 
     async def run(self) -> None:
         """Look until cancelled; all but who stands by was looked at just now."""
@@ -65,6 +68,8 @@ class Lookout:
             if self._standby is not None:
                 present = await has_standby(self._source, self._settings.source.slot)
                 self._standby.heed(present=present)
+            if self._vantage is not None:
+                await self._vantage.look(self._source)
             await asyncio.sleep(LOOK_INTERVAL_S)
             await budget.look(self._source, self._settings.source.slot, self._vitals.wal)
             if monotonic() - sent > HEARTBEAT_INTERVAL_S and self._copier is not None:

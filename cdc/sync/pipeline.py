@@ -34,12 +34,12 @@ from cdc.sync.decoding import Decoding
 from cdc.sync.feedback import Feedback
 from cdc.sync.frames import Frames
 from cdc.sync.hold import Hold
-from cdc.sync.policies import policies
 from cdc.sync.position import IdleFile
 from cdc.sync.receiver import Receiver, StandStill
 from cdc.sync.standby import Standby
-from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
+from cdc.target.policies import policies
+from cdc.tasks import first_error
 from cdc.wire.messages import Begin
 from cdc.wire.wal2json import ShapeUnknown
 

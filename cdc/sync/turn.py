@@ -30,8 +30,9 @@ from cdc.sync.spool import choice
 from cdc.sync.spool.spooling import Spooling, start_spooling
 from cdc.sync.spool.store import Store
 from cdc.sync.start import identify, start_stream
-from cdc.sync.tasks import first_error
+from cdc.sync.vantage import Vantage
 from cdc.target.apply import Target
+from cdc.tasks import first_error
 from cdc.vitals import Vitals
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ class Turn:
     """Who copies tables beside it. None: it goes by way of the spool, and when it ends, that is
     empty and a straight turn is due."""
     lookout: Lookout
+    vantage: Vantage | None
+    """Who lets both sides be compared; None: by way of the spool that cannot be."""
 
     async def run(self) -> None:
         """Stream to the end, with all that goes on beside; an exception comes out as it is."""
@@ -62,6 +65,8 @@ class Turn:
                 ]
                 if self.copier is not None:
                     beside.append(tasks.create_task(self.copier.run()))
+                if self.vantage is not None:
+                    beside.append(tasks.create_task(self.vantage.run()))
                 await self.conductor.run(status_interval_s=self.status_interval_s)
                 for task in beside:
                     task.cancel()
@@ -165,6 +170,7 @@ async def _straight(
         asked=copier.ask,
         wal_end=partial(_wal_end, settings),
     )
+    vantage = Vantage(settings, hold, sides.vitals.verifications)
     lookout = Lookout(
         source,
         settings,
@@ -172,8 +178,9 @@ async def _straight(
         progress=progress,
         copier=copier,
         standby=pipeline.standby,
+        vantage=vantage,
     )
-    return Turn(pipeline, progress, interval_s, copier, lookout)
+    return Turn(pipeline, progress, interval_s, copier, lookout, vantage)
 
 
 async def _wal_end(settings: Settings) -> Lsn:
@@ -210,5 +217,5 @@ async def _by_spool(
     progress = spooling.progress
     progress.counts = sides.vitals.counts
     sides.vitals.heartbeat.forget()  # it does not arrive by way of the spool
-    lookout = Lookout(source, settings, sides.vitals, progress=progress, copier=None, standby=None)
-    return Turn(spooling, progress, interval_s, None, lookout)
+    lookout = Lookout(source, settings, sides.vitals, progress=progress)
+    return Turn(spooling, progress, interval_s, None, lookout, None)

@@ -18,11 +18,11 @@ from cdc.postgres.session import connect
 from cdc.settings import Settings
 from cdc.sync.chunk import Count, Sessions, copy_chunk
 from cdc.sync.layout import Layout
-from cdc.sync.tasks import first_error
 from cdc.target.checkpoint import Checkpoint
 from cdc.target.connection import connect_for_rows
 from cdc.target.copies import Chunk, CopyRow
 from cdc.target.sole import join_copiers
+from cdc.tasks import first_error
 
 # The stream stands still for about so long.
 ROUND_S = 5.0

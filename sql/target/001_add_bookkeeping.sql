@@ -101,6 +101,34 @@ create table if not exists cdc.ledger (
 comment on table cdc.ledger is
   'Every gap, skip, resync, schema change and failover, with its resolution.';
 
+create table if not exists cdc.verification (
+  id           bigint generated always as identity primary key,
+  slot         text not null,
+  asked_by     integer not null,
+  only_tables  text[],
+  asked_at     timestamptz not null default clock_timestamp(),
+  heard_at     timestamptz,
+  lsn          pg_lsn,
+  snapshot     text,
+  joined_at    timestamptz,
+  finished_at  timestamptz,
+  equal        boolean,
+  tables       integer,
+  rows         bigint,
+  differing    text[],
+  problem      text
+);
+comment on table cdc.verification is
+  'Each `cdc verify`: at which LSN both sides were compared, and what was found.';
+comment on column cdc.verification.asked_by is
+  'PID of the session on the source that holds the advisory lock "cdc verify" and the slot''s name.';
+comment on column cdc.verification.only_tables is 'What was to be compared; null: all tables.';
+comment on column cdc.verification.heard_at is 'When the daemon took notice.';
+comment on column cdc.verification.snapshot is
+  'Snapshot of the source at that LSN, to be joined while the stream stands there.';
+comment on column cdc.verification.rows is 'Rows of the source that were compared.';
+comment on column cdc.verification.problem is 'Why it came to no result.';
+
 create table if not exists cdc.quarantine (
   id           bigint generated always as identity primary key,
   at           timestamptz not null default clock_timestamp(),

@@ -8,7 +8,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdc.assure.verify import TableComparison, compare
+from cdc.assure.verify.comparison import TableComparison
+from cdc.assure.verify.quiet import compare
 from cdc.demo.display import Display
 from cdc.postgres.session import connect
 from tests.bench.usage import Usage

@@ -147,7 +147,7 @@ COMPLETE = Point("after copies complete", "after", "cdc.sync.copier:Copier._comp
 COPY = (
     Point("within the begin of copies", "after", "cdc.sync.layout:begin_copy", nth=2),
     Point("after the begin of copies", "after", "cdc.sync.copier:begin_copies"),
-    Point("after the temporary slot", "after", "cdc.sync.copier:create_temporary_slot"),
+    Point("after the temporary slot", "after", "cdc.sync.snapshot:create_temporary_slot"),
     STANDING,
     Point("before the move of the checkpoint", "before", "cdc.target.apply:Target.move"),
     Point("after the move of the checkpoint", "after", "cdc.target.apply:Target.move"),

@@ -17,7 +17,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
-from cdc.assure.verify import TableComparison
+from cdc.assure.verify.comparison import TableComparison
 from cdc.cli import app
 from cdc.demo import rehearsal
 from cdc.demo.display import Display

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from cdc.assure.verify import Report, TableComparison, compare
+from cdc.assure.verify.comparison import Report, TableComparison
+from cdc.assure.verify.quiet import compare
 from cdc.errors import CheckFailed
 from cdc.postgres.session import connect
 from tests.pair import Pair, make_pair

@@ -35,11 +35,11 @@ from cdc.sync.spool.store import Store
 from cdc.sync.spool.thread import OneThread
 from cdc.sync.spool.writer import Writer
 from cdc.sync.start import identify
-from cdc.sync.tasks import first_error
 from cdc.target.apply import Target
 from cdc.target.checkpoint import Checkpoint
 from cdc.target.connection import connect_target
 from cdc.target.ledger import record_gap
+from cdc.tasks import first_error
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,98 @@
+"""Compares several tables at once: pairs of sessions, each at one table under the two snapshots.
+
+A table is a transaction of its own on both sides, so that its lock goes when it is through. A
+snapshot older than a TRUNCATE, or than an ALTER TABLE that rewrites, finds the table empty (the
+manual's caveat of MVCC): what was read is no result then.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+import psycopg
+
+from cdc.assure.verify.comparison import ComparedTable, Report, TableComparison, compare_table
+from cdc.assure.verify.guard import give_way
+from cdc.assure.verify.view import View, import_snapshot
+from cdc.errors import Unavailable
+from cdc.postgres.advisory import own_pid
+from cdc.postgres.ordering import QualifiedName
+from cdc.postgres.session import Connection, connect
+from cdc.settings import Settings
+from cdc.source.chunks import is_as_shown
+from cdc.target.connection import connect_target
+from cdc.tasks import first_error
+
+
+async def compare_all(
+    view: View,
+    settings: Settings,
+    tables: Sequence[ComparedTable],
+    report: Report,
+    guards: tuple[Connection, Connection],
+) -> dict[QualifiedName, TableComparison]:
+    """Compare the tables in their order, `snapshot.workers` at once; return what was found by name.
+
+    The guards' sessions, one on either side, look whether anybody is in the way of others.
+    """
+    crew = _Crew(view, settings, tables, report)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            guarding = [
+                tasks.create_task(give_way("source", guards[0], crew.source_pids)),
+                tasks.create_task(give_way("target", guards[1], crew.target_pids)),
+            ]
+            number = min(settings.snapshot.workers, len(tables))
+            await asyncio.gather(*[tasks.create_task(crew.work()) for _ in range(number)])
+            for task in guarding:
+                task.cancel()
+    except BaseExceptionGroup as group:
+        raise first_error(group) from None
+    return {name: crew.found[name] for name in sorted(crew.found)}
+
+
+class _Crew:
+    def __init__(
+        self, view: View, settings: Settings, tables: Sequence[ComparedTable], report: Report
+    ) -> None:
+        self._view = view
+        self._settings = settings
+        self._left = deque(tables)
+        self._report = report
+        self.found: dict[QualifiedName, TableComparison] = {}
+        self.source_pids: set[int] = set()
+        self.target_pids: set[int] = set()
+
+    async def work(self) -> None:
+        """Compare tables until none is left."""
+        ours, theirs = (
+            self._settings.source.require_dsn(),
+            self._settings.target.require_dsn(),
+        )
+        async with (
+            await connect(ours, application_name="cdc verify") as source,
+            await connect_target(theirs, application_name="cdc verify") as target,
+        ):
+            self.source_pids.add(await own_pid(source))
+            self.target_pids.add(await own_pid(target))
+            while self._left:
+                table = self._left.popleft()
+                self.found[table.qualified_name] = await self._compare(source, target, table)
+
+    async def _compare(
+        self, source: Connection, target: Connection, table: ComparedTable
+    ) -> TableComparison:
+        try:
+            async with source.transaction(), target.transaction():
+                await import_snapshot(source, self._view.source_snapshot)
+                await import_snapshot(target, self._view.target_snapshot)
+                counts = await compare_table(source, target, table, self._report)
+                shown = await is_as_shown(source, table.qualified_name)
+                shown = shown and await is_as_shown(target, table.qualified_name)
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+            shown = False
+        if not shown:
+            raise Unavailable(
+                f"{table.name} was altered while it was compared", hint="run `cdc verify` again"
+            )
+        return counts
