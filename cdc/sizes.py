@@ -5,6 +5,7 @@ _KILO = 1024
 
 _MINUTE_S = 60
 _HOUR_S = 3600
+_DAY_S = 86400
 
 
 def readable_bytes(size: int | None) -> str:
@@ -27,7 +28,9 @@ def readable_seconds(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     if seconds < _HOUR_S:
         return f"{seconds / _MINUTE_S:.0f} min"
-    return f"{seconds / _HOUR_S:.1f} h"
+    if seconds < 2 * _DAY_S:
+        return f"{seconds / _HOUR_S:.1f} h"
+    return f"{seconds / _DAY_S:.0f} days"
 
 
 def readable_share(used: int | None, left: int | None) -> str:

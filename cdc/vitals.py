@@ -11,6 +11,7 @@ from cdc.awake import Wakefulness
 from cdc.budget import WalBudget
 from cdc.counts import Counts
 from cdc.heartbeat import Heartbeat
+from cdc.lsn import Lsn
 from cdc.progress import CopyProgress, Progress
 from cdc.verified import Verifications
 
@@ -81,6 +82,14 @@ class Vitals:
     def copying(self) -> bool:
         """Tables are being copied."""
         return self.copy.tables > 0 and not self.copy.complete
+
+    @property
+    def differing(self) -> dict[str, Lsn]:
+        """Tables that are known to differ, and where they did: not to one who stands by.
+
+        The one that leads may have found them equal since.
+        """
+        return {} if self.phase is Phase.STANDBY else self.verifications.differed_at
 
     def lag_s(self, source_us: int, at_s: float) -> float | None:
         """Return for how long the oldest commit that the target lacks has been there.

@@ -5,7 +5,8 @@
 
 import re
 
-from cdc.observe.instruments import INSTRUMENTS, Instrument, Kind
+from cdc.observe.instrument import Instrument, Kind
+from cdc.observe.instruments import INSTRUMENTS
 from tests.servers import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "metrics.md"

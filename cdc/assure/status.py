@@ -1,4 +1,4 @@
-"""Everything at a glance: source, slot, publication, target, checkpoint, snapshot, ledger.
+"""Everything at a glance: both sides, slot, checkpoint, snapshot, ledger, what was verified last.
 
 Asks both databases, so it wakes a sleeping target; `assure.lag` does not.
 """
@@ -15,6 +15,22 @@ from cdc.target.checkpoint import load_checkpoint
 from cdc.target.connection import connect_target
 from cdc.target.copies import CopyRow, load_copies
 from cdc.target.quarantine import count_open
+from cdc.target.verification import load_results
+from cdc.verified import Verifications
+
+
+@dataclass(slots=True)
+class LastVerification:
+    """What `cdc verify` found last; the fields are its JSON."""
+
+    lsn: str
+    age_seconds: float
+    tables: int
+    rows: int
+    only: tuple[str, ...] | None
+    """The tables that were compared, where it was not all."""
+    differing: list[str]
+    """All that is known to differ: by this one, or by one before that this did not look at."""
 
 
 @dataclass(slots=True)
@@ -40,6 +56,8 @@ class Status:
     spooled_bytes: int
     """Queued on this machine's disk, for a target that was away."""
     spooled_transactions: int
+    verification: LastVerification | None
+    """None: nothing was ever compared."""
 
 
 async def load_status(settings: Settings) -> Status:
@@ -58,6 +76,7 @@ async def load_status(settings: Settings) -> Status:
             copies = await load_copies(target, slot)
             entries = await _ledger(target, slot)
             quarantined = await count_open(target, slot)
+        verification = await _verification(target, slot)
     spooled = peek(settings)
     lsn = checkpoint.lsn if checkpoint else None
     lag.checkpoint_lsn = None if lsn is None else format_lsn(lsn)
@@ -79,6 +98,27 @@ async def load_status(settings: Settings) -> Status:
         quarantined_changes=quarantined,
         spooled_bytes=spooled.bytes if spooled else 0,
         spooled_transactions=spooled.transactions if spooled else 0,
+        verification=verification,
+    )
+
+
+async def _verification(target: Connection, slot: str) -> LastVerification | None:
+    known = Verifications()
+    for found in await load_results(target, slot):
+        known.remember(found)
+    if known.last is None:
+        return None
+    # By the target's clock, as the results are.
+    cursor = await target.execute("select extract(epoch from clock_timestamp())::float8")
+    row = await cursor.fetchone()
+    assert row is not None
+    return LastVerification(
+        lsn=format_lsn(known.last.lsn),
+        age_seconds=float(str(row[0])) - known.last.at_unix_s,
+        tables=known.last.tables,
+        rows=known.last.rows,
+        only=known.last.only,
+        differing=sorted(known.differing),
     )
 
 

@@ -5,17 +5,18 @@ from typing import Annotated
 
 import typer
 
-from cdc.assure.status import Status, load_status
+from cdc.assure.status import LastVerification, Status, load_status
 from cdc.cli.colours import BAD, FAIR, GOOD, of_budget, of_lag
 from cdc.cli.output import print_facts, print_json, settings, wal_budget
 from cdc.sizes import readable_bytes, readable_seconds
+from cdc.verified import named
 
 
 def status(
     context: typer.Context,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show source, slot, publication, target, checkpoint, snapshot and open ledger entries.
+    """Show both sides, slot, checkpoint, snapshot, open ledger entries, what was verified last.
 
     Asks both databases, so a sleeping Neon wakes up; `cdc lag` asks the source alone.
     """
@@ -56,7 +57,20 @@ def _facts(found: Status) -> list[tuple[str, str]]:
             f"{quarantined:,} changes: `cdc quarantine list`" if quarantined else "empty",
         ),
         ("ledger", "\n".join(found.open_ledger_entries) or "nothing open"),
+        ("verified", _verified(found.verification)),
     ]
+
+
+def _verified(found: LastVerification | None) -> str:
+    if found is None:
+        return "never: `cdc verify`"
+    differing = found.differing
+    result = f"rows differ: {named(differing)}: `cdc verify --repair`"
+    tables = f"{found.tables:,} table{'' if found.tables == 1 else 's'}"
+    return (
+        f"{result if differing else 'equal'}\n{found.rows:,} rows of {tables}"
+        f" at {found.lsn}, {readable_seconds(found.age_seconds)} ago"
+    )
 
 
 def _colours(found: Status) -> dict[str, str]:
@@ -71,7 +85,14 @@ def _colours(found: Status) -> dict[str, str]:
         "spool": FAIR if found.spooled_transactions else GOOD,
         "quarantine": BAD if found.quarantined_changes else GOOD,
         "ledger": BAD if found.open_ledger_entries else GOOD,
+        "verified": _of_verification(found.verification),
     }
+
+
+def _of_verification(found: LastVerification | None) -> str:
+    if found is None:
+        return FAIR
+    return BAD if found.differing else GOOD
 
 
 def _lost(found: Status) -> bool:

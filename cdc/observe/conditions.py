@@ -11,6 +11,7 @@ from enum import IntEnum
 from cdc.budget import Level
 from cdc.observe.health import HANGS_S
 from cdc.observe.now import Now
+from cdc.verified import differ
 from cdc.vitals import Phase, Vitals
 
 # What mends itself within two minutes, such as a restart of either server or a compute that wakes
@@ -24,7 +25,7 @@ class Severity(IntEnum):
     WARNING = 1
     """Within the day: the daemon copes, for now."""
     CRITICAL = 2
-    """Now: nothing is copied, or soon there is nothing to copy from."""
+    """Now: nothing is copied, soon there is nothing to copy from, or the copy is wrong."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -101,6 +102,13 @@ QUARANTINE = Kind(
     "the target refuses changes: they wait in the quarantine, and others go on",
     "`cdc quarantine list` says why; mend that, then `cdc quarantine retry`",
 )
+VERIFICATION = Kind(
+    "verification",
+    Severity.CRITICAL,
+    "the target does not hold what the source does: `cdc verify` found rows that differ",
+    "`cdc verify --repair` sets them to what the source has; docs/operating.md"
+    " (“CdcVerificationDiffers”) says how to find who changed them",
+)
 
 KINDS = (
     HALTED,
@@ -112,6 +120,7 @@ KINDS = (
     STALLED,
     HANGING,
     QUARANTINE,
+    VERIFICATION,
 )
 
 
@@ -145,6 +154,7 @@ def look(vitals: Vitals, now: Now, max_lag_s: float) -> Found:
         *_away(vitals),
         *_moves(vitals, now),
         *_quarantine(vitals),
+        *_verification(vitals),
     )
     return Found(found, frozenset(_unknown(vitals, lag_s)))
 
@@ -164,6 +174,8 @@ def _unknown(vitals: Vitals, lag_s: float | None) -> Iterator[Kind]:
         yield TARGET_AWAY
     if not vitals.counts.batches:
         yield QUARANTINE
+    if stands_by or vitals.verifications.last is None:
+        yield VERIFICATION
 
 
 def _of(kind: Kind, detail: str) -> Condition:
@@ -212,3 +224,8 @@ def _moves(vitals: Vitals, now: Now) -> Iterator[Condition]:
 def _quarantine(vitals: Vitals) -> Iterator[Condition]:
     if vitals.counts.quarantined:
         yield _of(QUARANTINE, f"rows whose changes wait: {vitals.counts.quarantined:,}")
+
+
+def _verification(vitals: Vitals) -> Iterator[Condition]:
+    if vitals.differing:
+        yield _of(VERIFICATION, differ(vitals.differing))

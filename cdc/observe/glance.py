@@ -35,6 +35,7 @@ def glance(vitals: Vitals, history: History, now: Now, max_lag_s: float) -> byte
             "wal": _wal(vitals),
             "copy": _copy(vitals),
             "target": _target(vitals, now),
+            "verification": _verification(vitals),
             "tables": list(_tables(vitals)),
             "history": {
                 "intervalSeconds": INTERVAL_S,
@@ -138,6 +139,22 @@ def _target(vitals: Vitals, now: Now) -> dict[str, object]:
         "awakeSeconds": round(vitals.target.seconds(now.at_s), 1),
         "quarantinedRows": vitals.counts.quarantined,
         "openEntries": vitals.counts.open_entries,
+    }
+
+
+def _verification(vitals: Vitals) -> dict[str, object] | None:
+    """Return what the last one found, and all that is known to differ; None: there was none."""
+    found = vitals.verifications.last
+    if found is None:
+        return None
+    return {
+        "lsn": format_lsn(found.lsn),
+        "at": round(found.at_unix_s, 1),
+        "tables": found.tables,
+        "rows": found.rows,
+        "only": found.only,
+        "equal": found.equal,
+        "differing": sorted(vitals.verifications.differing),
     }
 
 

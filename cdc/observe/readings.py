@@ -13,7 +13,8 @@ from opentelemetry.metrics import Observation
 from cdc.counts import Operations, TableCounts
 from cdc.observe.now import Now
 from cdc.progress import Progress
-from cdc.vitals import Vitals
+from cdc.verified import Verifications, Verified
+from cdc.vitals import Phase, Vitals
 
 Read: TypeAlias = Callable[[Vitals, Now], Iterable[Observation]]
 
@@ -85,6 +86,32 @@ def chunks(vitals: Vitals, _: Now) -> Iterator[Observation]:
     copy = vitals.copy
     yield Observation(copy.chunks - copy.chunks_done, {"state": "to do"})
     yield Observation(copy.chunks_done, {"state": "done"})
+
+
+def verifications(vitals: Vitals, _: Now) -> Iterator[Observation]:
+    """Yield how many verifications came to each result."""
+    found = vitals.verifications
+    results = {"equal": found.equal, "different": found.different, "failed": found.failed}
+    for result, number in results.items():
+        yield Observation(number, {"result": result})
+
+
+def verified(
+    read: Callable[[Verifications], Verified | None], value: Callable[[Verified], float]
+) -> Callable[[Vitals, Now], Iterator[Observation]]:
+    """Return what yields a value of a verification, if there was one."""
+
+    def observe(vitals: Vitals, _: Now) -> Iterator[Observation]:
+        found = read(vitals.verifications)
+        return one(None if found is None else value(found))
+
+    return observe
+
+
+def differing(vitals: Vitals, _: Now) -> Iterator[Observation]:
+    """Yield how many tables are known to differ; who stands by does not know."""
+    if vitals.verifications.last is not None and vitals.phase is not Phase.STANDBY:
+        yield Observation(len(vitals.differing))
 
 
 def memory_bytes() -> int:

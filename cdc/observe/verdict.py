@@ -11,6 +11,7 @@ from cdc.budget import Level
 from cdc.observe.health import Health, Side, SyncStatus, idle_s
 from cdc.observe.now import Now
 from cdc.progress import Progress
+from cdc.verified import differ
 from cdc.vitals import Phase, Vitals
 
 _UNITS = (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
@@ -57,6 +58,13 @@ def judge(vitals: Vitals, health: Health, now: Now, max_lag_s: float) -> Verdict
 def heed(vitals: Vitals) -> Iterator[Verdict]:
     """Yield what else somebody ought to know, however the copy does."""
     counts, wal = vitals.counts, vitals.wal
+    if vitals.differing:
+        yield Verdict(
+            Mood.BAD,
+            "Rows differ",
+            f"{differ(vitals.differing)} from what the source has",
+            "cdc verify --repair",
+        )
     if wal.status == "lost":
         yield Verdict(
             Mood.BAD,

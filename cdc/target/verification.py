@@ -154,10 +154,15 @@ async def load_result(target: Connection, number: int) -> Verified | None:
 
 
 async def load_results(target: Connection, slot: str) -> list[Verified]:
-    """Return what is known of the tables by now: the last result of all, and those after it."""
+    """Return what is known of the tables by now: the last result of all, and those after it.
+
+    Before these the last one of all that found none to differ.
+    """
     condition: LiteralString = (
-        "slot = %s and id >= coalesce((select max(id) from cdc.verification l"
+        "slot = %s and (id >= coalesce((select max(id) from cdc.verification l"
         " where l.slot = v.slot and l.equal is not null and l.only_tables is null), 0)"
+        " or id = (select max(id) from cdc.verification l"
+        " where l.slot = v.slot and l.equal and l.only_tables is null))"
     )
     try:
         return await _load(target, condition, slot)

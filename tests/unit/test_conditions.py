@@ -20,6 +20,7 @@ from cdc.observe.conditions import (
     SOURCE_AWAY,
     STALLED,
     TARGET_AWAY,
+    VERIFICATION,
     WAL_BUDGET,
     Kind,
     Severity,
@@ -28,6 +29,7 @@ from cdc.observe.conditions import (
 from cdc.observe.health import HANGS_S
 from cdc.observe.now import Now
 from cdc.progress import Progress
+from cdc.verified import Verifications, Verified
 from cdc.vitals import Phase, Vitals
 from tests.servers import CHECKOUT
 
@@ -65,6 +67,13 @@ def budget(retained: int, safe: int, status: str = "reserved") -> WalBudget:
     return wal
 
 
+def verified(*differing: str) -> Verifications:
+    """What a verification of all tables has found."""
+    found = Verifications()
+    found.remember(Verified(Lsn(0x2000), NOW.unix_s - 60, 9, 1000, differing))
+    return found
+
+
 WELL = Vitals(
     "cdc_credit",
     target(),
@@ -74,6 +83,7 @@ WELL = Vitals(
     counts=Counts(batches=1),
     wal=budget(10, 90),
     heartbeat=Heartbeat(arrived=True),
+    verifications=verified(),
 )
 
 
@@ -137,6 +147,16 @@ CASES = {
         replace(WELL, counts=Counts(batches=1, quarantined=3)),
         QUARANTINE, Severity.WARNING, "3", "cdc quarantine list",
     ),
+    "rows differ": Case(
+        replace(WELL, verifications=verified("credit.b", "credit.a")),
+        VERIFICATION, Severity.CRITICAL, "credit.a and credit.b differ at 0/2000",
+        "cdc verify --repair",
+    ),
+    "rows of many tables differ": Case(
+        replace(WELL, verifications=verified(*(f"credit.t{n}" for n in range(1, 8)))),
+        VERIFICATION, Severity.CRITICAL,
+        "7 tables: credit.t1, credit.t2, credit.t3, credit.t4, credit.t5 and 2 more differ",
+    ),
 }  # fmt: skip
 
 
@@ -154,6 +174,10 @@ ALL_WELL = {
     "nothing is wrong": WELL,
     "almost at the limit of lag": replace(WELL, progress=stream(lag_s=299)),
     "standing by, however long": replace(WELL, phase=Phase.STANDBY, progress=None),
+    "standing by, where another may have mended what was found": replace(
+        WELL, phase=Phase.STANDBY, progress=None, verifications=verified("credit.a")
+    ),
+    "a verification that came to no result": replace(WELL, verifications=Verifications(failed=1)),
     "stopping": replace(WELL, phase=Phase.STOPPING),
     "a source without limit": replace(WELL, wal=WalBudget(status="reserved")),
     "less than half of the WAL budget": replace(WELL, wal=budget(49, 51)),
@@ -181,7 +205,8 @@ UNKNOWN: dict[str, tuple[Vitals, set[Kind]]] = {
     "the quarantine": (replace(WELL, counts=Counts()), {QUARANTINE}),
     "the lag": (replace(WELL, progress=None), {LAGGING}),
     "whether it streams": (replace(WELL, phase=Phase.STARTING), {HALTED, LAGGING}),
-    "what another knows": (replace(WELL, phase=Phase.STANDBY, progress=None), set()),
+    "what another knows": (replace(WELL, phase=Phase.STANDBY, progress=None), {VERIFICATION}),
+    "whether rows differ": (replace(WELL, verifications=Verifications()), {VERIFICATION}),
 }
 
 

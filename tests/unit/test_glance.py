@@ -13,6 +13,7 @@ from cdc.observe.glance import glance
 from cdc.observe.history import History
 from cdc.observe.now import Now
 from cdc.progress import CopyProgress
+from cdc.verified import Verified
 from cdc.vitals import Phase, Vitals
 from tests.unit.daemon import END, MAX_LAG_S, NOW, caught_up, committed, fall_behind, later
 
@@ -36,6 +37,7 @@ class Told(TypedDict):
     wal: dict[str, str | float | None]
     copy: dict[str, int | bool]
     target: dict[str, float | None]
+    verification: dict[str, object] | None
     tables: list[dict[str, str | int | None]]
     since: float | None
     history: dict[str, float | list[list[float | None]]]
@@ -262,6 +264,41 @@ def test_what_is_to_be_heeded() -> None:
     assert tell(vitals)["heed"][0]["mood"] == "bad"
     vitals.wal.status = "lost"
     assert tell(vitals)["heed"][0]["title"] == "The slot is lost"
+
+
+def test_rows_that_differ() -> None:
+    """They are to be heeded, whatever else is well, until they are found to be equal."""
+    vitals = caught_up()
+    vitals.verifications.remember(Verified(END, NOW.unix_s - 60, 3, 1000, ("credit.a",)))
+    told = tell(vitals)
+    assert told["verdict"]["title"] == "In sync"
+    assert told["heed"] == [
+        {
+            "mood": "bad",
+            "title": "Rows differ",
+            "detail": "credit.a differs at 0/2000 from what the source has",
+            "next": "cdc verify --repair",
+        }
+    ]
+    vitals.verifications.remember(Verified(END, NOW.unix_s - 30, 1, 10, (), ("credit.a",)))
+    assert tell(vitals)["heed"] == []
+
+
+def test_the_last_verification() -> None:
+    """Where, when, how many rows and tables, and what is known to differ; null: there was none."""
+    vitals = caught_up()
+    assert tell(vitals)["verification"] is None
+    vitals.verifications.remember(Verified(END, NOW.unix_s - 60, 3, 1000, ("credit.a",)))
+    vitals.verifications.remember(Verified(END, NOW.unix_s - 30, 1, 10, (), ("credit.b",)))
+    assert tell(vitals)["verification"] == {
+        "lsn": "0/2000",
+        "at": NOW.unix_s - 30,
+        "tables": 1,
+        "rows": 10,
+        "only": ["credit.b"],
+        "equal": True,
+        "differing": ["credit.a"],
+    }
 
 
 def test_the_wal_budget() -> None:

@@ -16,7 +16,14 @@ def test_bytes(size: int | None, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(None, "unknown"), (0.04, "0.0 s"), (59.9, "59.9 s"), (600, "10 min"), (5400, "1.5 h")],
+    [
+        (None, "unknown"),
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (600, "10 min"),
+        (5400, "1.5 h"),
+        (7 * 86400, "7 days"),
+    ],
 )
 def test_seconds(seconds: float | None, shown: str) -> None:
     """Long times are not counted in seconds."""
