@@ -13,7 +13,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.accounts import INSERT, SCHEMA, rows
-from tests.databases import migrate, run_sql, wait_until
+from tests.databases import fetch, migrate, run_sql, wait_until
 from tests.integration.test_long_away import fill, limited_wal
 from tests.pair import Pair
 from tests.process import STREAMING, Daemon, all_copied, run_cdc, spawn_cdc
@@ -86,6 +86,7 @@ def behind(pair: Pair) -> Iterator[None]:
 REFUSED = f"insert into credit.account values (1, {VALUE}, 'x')"
 REFUSE = "alter table credit.account add constraint small check (balance < 1000)"
 MEND = "alter table credit.account drop constraint small"
+HEARD = "select from cdc.verification where heard_at is not null"
 LAGS = {"CDC_ALERTS_MAX_LAG": "0.5"}
 
 
@@ -254,6 +255,43 @@ def test_a_quarantine(tiny: Pair, receiver: Receiver) -> None:
     assert receiver.told() == [("quarantine", "firing", "warning")]
     assert "cdc quarantine" in receiver.requests[0].content["next"]
     assert VALUE not in receiver.requests[0].body.decode()
+
+
+def test_rows_that_differ(tiny: Pair, receiver: Receiver) -> None:
+    """A verification that finds some is told of once, by whichever daemon; then that it is over."""
+    with streaming(tiny, to(receiver)) as daemon:
+        run_sql(tiny.source_dsn, INSERT, 1, 10)
+        wait_until(lambda: rows(tiny) == 10)
+        run_sql(tiny.target_dsn, "update credit.account set note = %s where id = 1", VALUE)
+        assert run_cdc(tiny, "verify").returncode == 1
+        wait_until(lambda: bool(receiver.requests))
+        assert daemon.terminate() == 0, daemon.log()
+    content = receiver.requests[0].content
+    assert content["detail"].startswith("credit.account differs at ")
+    assert "cdc verify --repair" in content["next"]
+    assert VALUE not in receiver.requests[0].body.decode()
+    with streaming(tiny, to(receiver)) as daemon:
+        time.sleep(3)
+        assert len(receiver.requests) == 1
+        assert run_cdc(tiny, "verify", "--repair").returncode == 0
+        wait_until(lambda: len(receiver.requests) > 1)
+        assert daemon.terminate() == 0, daemon.log()
+    assert receiver.told() == [
+        ("verification", "firing", "critical"),
+        ("verification", "resolved", "critical"),
+    ]
+
+
+def test_a_verification_without_a_result(tiny: Pair, receiver: Receiver) -> None:
+    """It says so where it was run, and nobody is called."""
+    with streaming(tiny, to(receiver)) as daemon:
+        with behind(tiny), spawn_cdc(tiny, "verify") as verifying:
+            wait_until(lambda: fetch(tiny.target_dsn, HEARD) == [True])
+            verifying.kill()
+            daemon.wait_for_log("a verification has come to no result")
+        time.sleep(2)
+        assert daemon.terminate() == 0, daemon.log()
+    assert receiver.requests == []
 
 
 # Receivers

@@ -1,12 +1,16 @@
 """What the daemon knows of both databases without asking them: what the page is made of."""
 
+import json
+import time
+
 import msgspec
 import psycopg
 
-from tests.accounts import INSERT, SCHEMA
+from cdc.lsn import parse_lsn
+from tests.accounts import BOOK_ROWS, BOOKS, INSERT, SCHEMA
 from tests.databases import fetch, migrate, run_sql, wait_until
 from tests.pair import Pair
-from tests.process import ok
+from tests.process import ok, run_cdc
 from tests.serving import get, serving
 
 TABLES = """
@@ -46,11 +50,24 @@ class TargetTold(msgspec.Struct, rename="camel"):
     open_entries: int | None
 
 
+class VerificationTold(msgspec.Struct):
+    """What is told of the last verification."""
+
+    lsn: str
+    at: float
+    tables: int
+    rows: int
+    only: list[str] | None
+    equal: bool
+    differing: list[str]
+
+
 class Told(msgspec.Struct):
     """The answer, alike."""
 
     tables: list[Table]
     target: TargetTold
+    verification: VerificationTold | None
 
 
 def told(port: int) -> Told:
@@ -100,6 +117,35 @@ def test_what_waits_is_known_from_the_start(pair: Pair) -> None:
     with serving(pair, QUARANTINE) as (_, port):
         target = told(port).target
         assert (target.quarantined_rows, target.open_entries) == (2, 1)
+
+
+def test_what_was_verified_is_known_from_the_start(pair: Pair) -> None:
+    """What `cdc verify` prints is told, and by the next daemon too; nothing is before the first."""
+    migrate(pair, BOOKS)
+    run_sql(pair.source_dsn, BOOK_ROWS)
+    ok(pair, "init")
+    with serving(pair) as (_, port):
+        assert told(port).verification is None
+        found = json.loads(ok(pair, "verify", "--json").stdout)
+        wait_until(lambda: told(port).verification is not None)
+        run_sql(pair.target_dsn, "delete from credit.entry where id = 1")
+        assert run_cdc(pair, "verify", "credit.entry", "credit.account").returncode == 1
+        wait_until(lambda: verified(port).differing == ["credit.entry"])
+        ok(pair, "verify", "credit.account")
+        wait_until(lambda: verified(port).only == ["credit.account"])
+        last = verified(port)
+    assert (last.tables, last.rows, last.equal, last.differing) == (1, 5, True, ["credit.entry"])
+    assert parse_lsn(last.lsn) > parse_lsn(found["lsn"])
+    assert abs(last.at - time.time()) < 60
+    with serving(pair) as (_, port):
+        assert verified(port) == last
+
+
+def verified(port: int) -> VerificationTold:
+    """Give what a daemon tells of the last verification."""
+    found = told(port).verification
+    assert found is not None
+    return found
 
 
 def test_to_look_at_the_page_asks_the_target_nothing(pair: Pair) -> None:

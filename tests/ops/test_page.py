@@ -1,5 +1,6 @@
 """The status page of a daemon that copies between two databases, as a browser shows it."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from tests.accounts import INSERT, SCHEMA
 from tests.databases import migrate, run_sql
 from tests.ops.browser import cell, open_page
 from tests.pair import Pair
-from tests.process import Daemon, streaming
+from tests.process import Daemon, ok, run_cdc, streaming
 from tests.servers import stoppable
 from tests.serving import free_port
 
@@ -80,6 +81,36 @@ def test_it_follows_lag(browser: Browser, pair: Pair) -> None:
             expect(page.locator("#lag")).not_to_have_text("0 s")
         expect(page.get_by_role("status")).to_have_text("In sync")
         expect(page.locator("#lag")).to_have_text("0 s")
+
+
+def test_it_follows_verifications(browser: Browser, pair: Pair) -> None:
+    """Never, equal, rows that differ and in which table, equal again: as `cdc verify` finds it."""
+    migrate(pair, SCHEMA)
+    run_sql(pair.source_dsn, INSERT, 1, 1000)
+    listen = f"127.0.0.1:{free_port()}"
+    with listening(pair, listen):
+        watched = open_page(browser, f"http://{listen}/")
+        page = watched.page
+        result, text = page.locator("#verified-pill"), page.locator("#verified-text")
+        expect(result).to_have_text("never")
+        expect(page.locator("#verified-next")).to_have_text("Next: cdc verify")
+        lsn = json.loads(ok(pair, "verify", "--json").stdout)["lsn"]
+        expect(result).to_have_text("equal")
+        expect(text).to_have_text(re.compile(rf"^1,000 rows of 1 table, at {lsn}, .*(ago|now)\.$"))
+        expect(page.locator("#verified-next")).to_be_hidden()
+        run_sql(pair.target_dsn, "update credit.account set balance = 31337 where id = 5")
+        assert run_cdc(pair, "verify").returncode == 1
+        expect(result).to_have_text("rows differ")
+        expect(text).to_contain_text(" Differing: credit.account.")
+        heed = page.get_by_role("list", name="To be heeded")
+        expect(heed).to_contain_text("credit.account differs at ")
+        expect(heed).to_contain_text("Next: cdc verify --repair")
+        assert run_cdc(pair, "verify", "--repair").returncode == 0
+        expect(result).to_have_text("equal")
+        expect(text).to_contain_text("1,000 rows of 1 table that was asked for, at ")
+        expect(heed).to_be_hidden()
+        assert "31337" not in page.content()
+        assert watched.complaints == []
 
 
 def test_it_says_why_the_daemon_halted(browser: Browser, pair: Pair) -> None:

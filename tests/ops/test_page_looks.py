@@ -14,6 +14,7 @@ from cdc.lsn import Lsn
 from cdc.observe.glance import glance
 from cdc.observe.history import History
 from cdc.progress import CopyProgress
+from cdc.verified import Verified
 from cdc.vitals import Phase, Vitals
 from tests.databases import migrate
 from tests.ops.browser import Watched, cell, open_page
@@ -94,6 +95,7 @@ def test_a_phone_scrolls_in_one_direction(browser: Browser, shared: str) -> None
     for page in (
         open_page(browser, shared, width=360).page,
         look(browser, shared, vitals, width=360).page,
+        look(browser, shared, state("differs"), width=360).page,
     ):
         page.get_by_text("The last hour as a table").click()
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -132,7 +134,7 @@ def test_tables_are_sorted_by_any_column(browser: Browser, shared: str) -> None:
     assert cell(page, "credit.c", "Rows") == "\N{EN DASH}"
 
 
-STATES = ("idle", "asleep", "budget", "copying", "halted")
+STATES = ("idle", "asleep", "budget", "copying", "halted", "verified", "differs")
 
 
 def state(name: str) -> Vitals:
@@ -151,6 +153,11 @@ def state(name: str) -> Vitals:
     elif name == "halted":
         vitals.phase, vitals.problem = Phase.HALTED, "the target refuses a change"
         vitals.hint = "cdc quarantine list"
+    elif name == "verified":
+        vitals.verifications.remember(Verified(END, NOW.unix_s - 3 * 86400, 9, 1_234_567))
+    elif name == "differs":
+        differing = tuple(f"credit.{'very_' * 8}{n}" for n in range(12))
+        vitals.verifications.remember(Verified(END, NOW.unix_s - 60, 12, 5, differing))
     return vitals
 
 
@@ -162,6 +169,8 @@ def state(name: str) -> Vitals:
         ("budget", ['list "To be heeded"', 'meter "Slot and WAL budget"', "84 %", "3 rows"]),
         ("copying", ["status: Copying tables", 'progressbar "Tables are being copied"', "25 %"]),
         ("halted", ["status: Halted", "The target refuses a change.", "cdc quarantine list"]),
+        ("verified", ["equal", "1,234,567 rows of all 9 tables, at 0/2000, 3 days ago."]),
+        ("differs", ['list "To be heeded"', "rows differ", "_7 and 2 more.", "cdc verify"]),
     ],
 )
 def test_each_state_is_told_to_who_does_not_see(
