@@ -64,13 +64,12 @@ def _facts(found: Status) -> list[tuple[str, str]]:
 def _verified(found: LastVerification | None) -> str:
     if found is None:
         return "never: `cdc verify`"
-    differing = found.differing
-    result = f"rows differ: {named(differing)}: `cdc verify --repair`"
-    tables = f"{found.tables:,} table{'' if found.tables == 1 else 's'}"
-    return (
-        f"{result if differing else 'equal'}\n{found.rows:,} rows of {tables}"
-        f" at {found.lsn}, {readable_seconds(found.age_seconds)} ago"
-    )
+    result = "equal"
+    if found.differing:
+        result = f"rows differ in {named(found.differing)}: `cdc verify --repair`"
+    tables = f"{found.tables:,} {'table' if found.tables == 1 else 'tables'}"
+    age = readable_seconds(found.age_seconds)
+    return f"{result} ({found.rows:,} rows of {tables} at {found.lsn}, {age} ago)"
 
 
 def _colours(found: Status) -> dict[str, str]:

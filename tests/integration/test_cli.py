@@ -21,6 +21,7 @@ OPTIONS = {
     ("run",): ("--until-current", "--until-lsn"),
     ("lag",): ("--json", "--watch", "--max-seconds", "--max-bytes", "--target"),
     ("status",): ("--json",),
+    ("verify",): ("--json", "--repair"),
     ("resync",): ("TABLE",),
     ("slot",): ("create", "drop", "list"),
     ("slot", "create"): (),
@@ -244,6 +245,7 @@ def test_status(tiny: Pair) -> None:
         "snapshot_tables": 2,
         "changes_applied": 1,
         "open_ledger_entries": [],
+        "verification": None,
     }
     assert expected == {name: status[name] for name in expected}
     plain = ok(tiny, "status")

@@ -1,5 +1,6 @@
 """Answers on a terminal: what is bad is seen before it is read; a pipe gets plain text."""
 
+import json
 import os
 import pty
 import re
@@ -8,10 +9,11 @@ import sys
 
 import pytest
 
+from cdc.lsn import parse_lsn
 from tests.accounts import INSERT, SCHEMA
 from tests.databases import migrate, run_sql, wait_until
 from tests.pair import Pair
-from tests.process import environment, ok, streaming
+from tests.process import environment, ok, run_cdc, streaming
 
 COLOURED = re.compile(r"^([\w ]+?) +\x1b\[(\d+)m(.*?)\x1b\[0m", re.MULTILINE)
 
@@ -35,6 +37,7 @@ def test_all_is_well(tiny: Pair) -> None:
         return {colour for colour, _ in shown.values()} == {GREEN}
 
     with streaming(tiny):
+        ok(tiny, "verify")
         wait_until(green, 60)
     assert shown["streaming"] == (GREEN, "yes")
     assert shown["WAL budget"] == (GREEN, "no limit")
@@ -53,7 +56,29 @@ def test_what_is_bad_is_red(tiny: Pair) -> None:
     assert shown["behind"][0] == RED
     assert shown["ledger"] == (RED, "a gap: x")
     assert shown["checkpoint"][0] == GREEN
+    assert shown["verified"] == (YELLOW, "never: `cdc verify`")
     assert "\x1b" not in ok(tiny, "status").stdout
+
+
+def test_what_was_verified(tiny: Pair) -> None:
+    """Where, when and how much; tables that differ are red, with the command that mends them."""
+    run_sql(tiny.source_dsn, INSERT, 1, 9)
+    with streaming(tiny):
+        ok(tiny, "verify")
+        lsn = json.loads(ok(tiny, "status", "--json").stdout)["verification"]["lsn"]
+        equal = colours(tiny)["verified"]
+        run_sql(tiny.target_dsn, "delete from credit.account where id = 9")
+        run_cdc(tiny, "verify", "credit.account")
+    told = json.loads(ok(tiny, "status", "--json").stdout)["verification"]
+    different = colours(tiny)["verified"]
+    assert re.fullmatch(rf"equal \(9 rows of 1 table at {lsn}, \d+\.\d s ago\)", equal[1])
+    mend = "rows differ in credit.account: `cdc verify --repair` (9 rows of 1 table at "
+    assert different[1].startswith(mend)
+    assert (equal[0], different[0]) == (GREEN, RED)
+    assert 0 < told.pop("age_seconds") < 60
+    assert parse_lsn(told.pop("lsn")) > parse_lsn(lsn)
+    only = ["credit.account"]
+    assert told == {"tables": 1, "rows": 9, "only": only, "differing": only}
 
 
 def test_a_verdict(tiny: Pair) -> None:

@@ -7,6 +7,7 @@ import psycopg
 from cdc.demo.workload import load
 from tests.blocks import run_blocks
 from tests.pair import Pair, same_rows
+from tests.process import streaming
 from tests.servers import CHECKOUT
 
 
@@ -22,3 +23,5 @@ def test_the_first_deployment(pair: Pair, tmp_path: Path) -> None:
     run_blocks("README.md", "resync", pair, tmp_path)
     assert same_rows(pair)["offers"] > 0
     run_blocks("README.md", "quarantine", pair, tmp_path)
+    with streaming(pair):
+        assert "offers" in run_blocks("README.md", "verify", pair, tmp_path)

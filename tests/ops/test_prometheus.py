@@ -8,16 +8,20 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from cdc.lsn import parse_lsn
 from tests.databases import fetch, run_sql, wait_until, waits_for_lock
 from tests.metrics import ALERTS, DASHBOARD, known_names
 from tests.ops.prometheus import Prometheus, promtool, scraping
 from tests.pair import Pair, execute
+from tests.process import ok, run_cdc
 from tests.serving import get, serving
 
 INSERT = """
 insert into credit.providers (code, name, rank, base_rate)
 select format('p%%s', n), 'one', n, 0.05 from generate_series(%s::int, %s) as n
 """
+
+VERIFIED = ("equal", "differing", "rows")
 
 # What Grafana puts in place of the dashboard's variables.
 VARIABLES = {"$__rate_interval": "10s", "$job": "cdc", "$instance": ".+"}
@@ -119,6 +123,33 @@ def test_lag_is_nought_grows_and_is_nought_again(credit_pair: Pair, tmp_path: Pa
         assert [s.labels["state"] for s in prometheus.query("cdc_slot_status == 1")] == ["reserved"]
 
 
+def test_verifications_are_measured(credit_pair: Pair, tmp_path: Path) -> None:
+    """Nothing before the first one; then where and when all was equal, and what differs now."""
+    pair = credit_pair
+    with serving(pair) as (daemon, port), scraping(tmp_path, port) as prometheus:
+        run_sql(pair.source_dsn, INSERT, 1, 10)
+        wait_for_applied(prometheus, insert=10)
+        known = {"cdc_verify_runs_total"}
+        assert prometheus.names("cdc_verify") == known
+        assert prometheus.value("sum(cdc_verify_runs_total)") == 0
+        lsn = parse_lsn(json.loads(ok(pair, "verify", "--json").stdout)["lsn"])
+        wait_until(lambda: prometheus.value("cdc_verify_lsn_bytes") == lsn)
+        assert prometheus.value('cdc_verify_runs_total{result="equal"}') == 1
+        assert [prometheus.value(f"cdc_verify_{name}") for name in VERIFIED] == [1, 0, 10]
+        age_s = prometheus.value("time() - cdc_verify_time_seconds")
+        assert age_s is not None
+        assert age_s < 60
+        run_sql(pair.target_dsn, "delete from credit.providers where rank = 1")
+        assert run_cdc(pair, "verify").returncode == 1
+        wait_until(lambda: prometheus.value("cdc_verify_differing") == 1)
+        assert prometheus.value('cdc_verify_runs_total{result="different"}') == 1
+        assert daemon.terminate() == 0
+        with serving(pair, {"CDC_HTTP_LISTEN": f"127.0.0.1:{port}"}):
+            wait_until(lambda: prometheus.value("sum(cdc_verify_runs_total)") == 0)
+            assert [prometheus.value(f"cdc_verify_{name}") for name in VERIFIED] == [0, 1, 10]
+            assert prometheus.value("cdc_verify_lsn_bytes") == lsn
+
+
 def test_rules_and_dashboard_read_what_there_is(limited_wal: Pair, tmp_path: Path) -> None:
     """Each declared metric arrives, and no other; no query is empty, each rule is healthy."""
     pair = limited_wal
@@ -135,6 +166,7 @@ def test_rules_and_dashboard_read_what_there_is(limited_wal: Pair, tmp_path: Pat
                 " where datname = current_database() and wait_event_type = 'Lock'",
             )
             wait_until(lambda: prometheus.value("sum(cdc_apply_failures_total)") == 1)
+        ok(pair, "verify")
         wait_until(lambda: prometheus.names("cdc_") == known_names(), 40)
 
         def empty() -> list[str]:
