@@ -108,7 +108,7 @@ def _import(pair: Pair, times: int) -> None:
 
 
 def live_through(pair: Pair) -> None:
-    """Let an ordinary hour pass: quiet and busy times, imports, a lock that is in the way."""
+    """Let an ordinary hour pass: quiet and busy times, imports, a lock in the way, a verification."""
     end = time.monotonic() + HOUR_S
     time.sleep(10)
     with Workload(pair.source_dsn, seed=2, rate=110):
@@ -123,6 +123,7 @@ def live_through(pair: Pair) -> None:
         time.sleep(10)
     time.sleep(9)
     _import(pair, 15)
+    ok(pair, "verify")
     time.sleep(max(end - time.monotonic() + 2, 0))
 
 
