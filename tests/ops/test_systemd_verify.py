@@ -48,6 +48,7 @@ def test_systemd_verifies_the_service(unit: str, tmp_path: Path) -> None:
 @every_timer
 def test_systemd_verifies_the_timer(unit: str, tmp_path: Path) -> None:
     """Without a word; the service that it starts is the one of its name."""
+    assert "Unit" not in directives(unit)
     copied(unit.replace(".timer", ".service"), tmp_path)
     verified = analyze("verify", "--man=no", copied(unit, tmp_path))
     assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
