@@ -101,6 +101,7 @@ def test_it_follows_verifications(browser: Browser, pair: Pair) -> None:
         run_sql(pair.target_dsn, "update credit.account set balance = 31337 where id = 5")
         assert run_cdc(pair, "verify").returncode == 1
         expect(result).to_have_text("rows differ")
+        expect(result).to_have_class("pill bad")
         expect(text).to_contain_text(" Differing: credit.account.")
         heed = page.get_by_role("list", name="To be heeded")
         expect(heed).to_contain_text("credit.account differs at ")
