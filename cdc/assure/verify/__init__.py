@@ -105,7 +105,9 @@ async def _require_published(
     unknown = [f"{schema}.{name}" for schema, name in names if (schema, name) not in there]
     if unknown or not there:
         raise CheckFailed(
-            f"{', '.join(unknown) or 'nothing'} is copied from the source",
+            f"{', '.join(unknown)} is not copied from the source"
+            if unknown
+            else "nothing is copied from the source",
             hint="`cdc status` counts the tables that are; see the publication, or the schemas"
             " (CDC_SOURCE_SCHEMAS)",
         )
