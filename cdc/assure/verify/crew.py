@@ -84,11 +84,17 @@ class _Crew:
     ) -> TableComparison:
         try:
             async with source.transaction(), target.transaction():
-                await import_snapshot(source, self._view.source_snapshot)
-                await import_snapshot(target, self._view.target_snapshot)
+                await asyncio.gather(
+                    import_snapshot(source, self._view.source_snapshot),
+                    import_snapshot(target, self._view.target_snapshot),
+                )
                 counts = await compare_table(source, target, table, self._report)
-                shown = await is_as_shown(source, table.qualified_name)
-                shown = shown and await is_as_shown(target, table.qualified_name)
+                shown = all(
+                    await asyncio.gather(
+                        is_as_shown(source, table.qualified_name),
+                        is_as_shown(target, table.qualified_name),
+                    )
+                )
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
             shown = False
         if not shown:
