@@ -22,6 +22,7 @@ OPTIONS = {
     ("lag",): ("--json", "--watch", "--max-seconds", "--max-bytes", "--target"),
     ("status",): ("--json",),
     ("resync",): ("TABLE",),
+    ("verify",): ("TABLE", "--json", "--repair"),
     ("slot",): ("create", "drop", "list"),
     ("slot", "create"): (),
     ("slot", "drop"): ("--yes",),

@@ -21,7 +21,7 @@ from cdc.postgres.ordering import QualifiedName
 from cdc.postgres.session import Connection
 from cdc.settings import Settings
 from cdc.source.chunks import is_as_shown
-from cdc.tasks import first_error
+from cdc.tasks import both, first_error
 
 
 async def compare_all(
@@ -73,13 +73,13 @@ class _Crew:
     ) -> TableComparison:
         try:
             async with source.transaction(), target.transaction():
-                await asyncio.gather(
+                await both(
                     import_snapshot(source, self._view.source_snapshot),
                     import_snapshot(target, self._view.target_snapshot),
                 )
                 counts = await compare_table(source, target, table, self._report)
                 shown = all(
-                    await asyncio.gather(
+                    await both(
                         is_as_shown(source, table.qualified_name),
                         is_as_shown(target, table.qualified_name),
                     )
