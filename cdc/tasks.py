@@ -1,6 +1,10 @@
-"""What comes out of a task group: the one error that ended it."""
+"""Task groups of which one error comes out: the one that ended it."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -11,3 +15,13 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
         if not isinstance(error, asyncio.CancelledError):
             return error
     return group
+
+
+async def both(one: Coroutine[None, None, _T], other: Coroutine[None, None, _T]) -> tuple[_T, _T]:
+    """Run two at once and return what they return; where one fails, the other is cut off."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            first, second = tasks.create_task(one), tasks.create_task(other)
+    except BaseExceptionGroup as group:
+        raise first_error(group) from None
+    return first.result(), second.result()

@@ -15,21 +15,7 @@ import typer
 
 from cdc import __version__
 from cdc.backoff import Verdict, described, judge, untrusted
-from cdc.cli import (
-    alert,
-    check,
-    config,
-    demo,
-    explain,
-    init,
-    lag,
-    quarantine,
-    resync,
-    run,
-    slot,
-    status,
-    verify,
-)
+from cdc.cli.verbs import Verbs
 from cdc.errors import CdcError, NeedsOperator, Unavailable
 from cdc.observe.logs import set_up_logging
 
@@ -37,6 +23,7 @@ from cdc.observe.logs import set_up_logging
 _QUOTES_VALUES = {"22", "23", "44", "P0"}
 
 app = typer.Typer(
+    cls=Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -69,21 +56,6 @@ def cdc(
     Just looking: `cdc demo` does all of it with two servers of its own.
     """
     context.obj = config_file
-
-
-app.command()(demo.demo)
-app.command()(check.check)
-app.command()(init.init)
-app.command()(run.run)
-app.command()(lag.lag)
-app.command()(resync.resync)
-app.command()(status.status)
-app.command()(verify.verify)
-app.add_typer(explain.app, name="explain")
-app.add_typer(slot.app, name="slot")
-app.add_typer(quarantine.app, name="quarantine")
-app.add_typer(alert.app, name="alert")
-app.add_typer(config.app, name="config")
 
 
 def main() -> None:

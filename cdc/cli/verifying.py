@@ -72,9 +72,8 @@ def _bar() -> Iterator[Watcher]:
 
         def begin(tables: Sequence[ComparedTable]) -> None:
             rows.begin(tables)
-            progress.update(
-                task, description=f"comparing {len(tables)} tables", total=max(rows.total, 1)
-            )
+            what = "1 table" if len(tables) == 1 else f"{len(tables)} tables"
+            progress.update(task, description=f"comparing {what}", total=max(rows.total, 1))
 
         def report(name: str, counts: TableComparison) -> None:
             progress.update(task, completed=rows.report(name, counts), total=max(rows.total, 1))

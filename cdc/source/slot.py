@@ -198,11 +198,13 @@ def busy(name: str, slot: Slot | None) -> SlotBusy:
     )
 
 
+PREFIX = "cdc"
 BARRIER = b"barrier"
 RESYNC = b"resync"
+VERIFY = b"verify"
 HEARTBEAT = b"heartbeat"
-"""Contents of logical messages with the prefix `cdc`; the second tells a daemon to look what is to
-be copied, the third measures how long all this takes."""
+"""Prefix and contents of our logical messages: the second and the third tell a daemon to
+look what is to be copied, and who verifies, the last measures how long all this takes."""
 
 
 async def emit_barrier(connection: Connection, content: bytes = BARRIER) -> Lsn:
@@ -212,7 +214,7 @@ async def emit_barrier(connection: Connection, content: bytes = BARRIER) -> Lsn:
     sent, and would be waited for in vain.
     """
     cursor = await connection.execute(
-        "select pg_logical_emit_message(true, 'cdc', %s::text)::text", (content.decode(),)
+        "select pg_logical_emit_message(true, %s, %s::text)::text", (PREFIX, content.decode())
     )
     row = await cursor.fetchone()
     assert row is not None

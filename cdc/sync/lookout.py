@@ -5,6 +5,7 @@ of them sends a sign through the stream. The connection is the lookout's alone.
 """
 
 import asyncio
+import contextlib
 import logging
 from time import monotonic
 
@@ -58,6 +59,7 @@ class Lookout:
         self._copier = copier
         self._standby = standby
         self._vantage = vantage
+        self._roused = asyncio.Event()
 
     async def run(self) -> None:
         """Look until cancelled; all but who stands by was looked at just now."""
@@ -70,7 +72,7 @@ class Lookout:
                 self._standby.heed(present=present)
             if self._vantage is not None:
                 await self._vantage.look(self._source)
-            await asyncio.sleep(LOOK_INTERVAL_S)
+            await self._rest()
             await budget.look(self._source, self._settings.source.slot, self._vitals.wal)
             if monotonic() - sent > HEARTBEAT_INTERVAL_S and self._copier is not None:
                 sent = monotonic()
@@ -78,6 +80,16 @@ class Lookout:
             if monotonic() - looked > TABLES_INTERVAL_S:
                 looked = monotonic()
                 await self._look_for_tables()
+
+    def rouse(self) -> None:
+        """Look at once."""
+        self._roused.set()
+
+    async def _rest(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_INTERVAL_S):
+                await self._roused.wait()
+        self._roused.clear()
 
     async def look(self) -> None:
         """Look at the WAL, and at the tables."""

@@ -83,12 +83,12 @@ class Pipeline:
         hold: Hold | None = None,
         settings: Settings,
         limits: Limits,
-        asked: Callable[[], None] = lambda: None,
+        heard: Callable[[bytes], None] = lambda _: None,
         wal_end: Callable[[], Awaitable[Lsn]] | None = None,
     ) -> None:
         """`hold` is of who copies tables beside it, for whom its end waits too; None: nobody does.
 
-        `asked` is called when the stream holds the wish that a table be copied.
+        `heard` is called with each logical message of ours that the stream holds.
         `wal_end` asks the source where its WAL ends; without it nothing is gathered for bursts.
         """
         self._stream = stream
@@ -109,7 +109,7 @@ class Pipeline:
             self._hold,
             settings.apply,
             reply=self._feedback.request_reply,
-            asked=asked,
+            heard=heard,
         )
         interval_s = 0 if limits.asked or wal_end is None else settings.apply.flush_interval
         self._bursts = Bursts(interval_s, wal_end)

@@ -10,7 +10,7 @@ from cdc.changes.batch import Batch, BatchBuilder
 from cdc.changes.relations import RelationCache
 from cdc.progress import Progress
 from cdc.settings import ApplySettings
-from cdc.source.slot import RESYNC
+from cdc.source.slot import PREFIX
 from cdc.sync.decoding import Decode
 from cdc.sync.hold import Hold
 from cdc.wire.messages import Begin, Commit, LogicalMessage, Message, Relation
@@ -37,12 +37,12 @@ class Receiver:
         limits: ApplySettings,
         *,
         reply: Callable[[], None],
-        asked: Callable[[], None],
+        heard: Callable[[bytes], None],
     ) -> None:
         """Gather for a pipeline.
 
-        `reply` is called when the server wants to hear from us, `asked` when the stream holds the
-        wish that a table be copied.
+        `reply` is called when the server wants to hear from us, `heard` with each message of ours
+        that the stream holds.
         """
         self._decode = decode
         self._builder = BatchBuilder(relations)
@@ -50,7 +50,7 @@ class Receiver:
         self._hold = hold
         self._max_rows, self._max_bytes = limits.max_rows, limits.max_bytes
         self._reply = reply
-        self._asked = asked
+        self._heard = heard
         self._skipping = False
         self._before = self._largest = 0.0
         self.due_at_commit = False
@@ -121,8 +121,8 @@ class Receiver:
             return self._is_due()
         if isinstance(message, Begin):
             self._progress.begin(message.commit_time)
-        elif isinstance(message, LogicalMessage) and message.content == RESYNC:
-            self._asked()
+        elif isinstance(message, LogicalMessage) and message.prefix == PREFIX:
+            self._heard(message.content)
         full = builder.size >= self._max_bytes or builder.changes >= self._max_rows
         return full and builder.changes > 0
 

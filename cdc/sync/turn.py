@@ -16,7 +16,7 @@ from cdc.lsn import Lsn, format_lsn
 from cdc.postgres.session import Connection, connect
 from cdc.progress import Progress
 from cdc.settings import Settings
-from cdc.source.slot import load_slot, wal_end
+from cdc.source.slot import RESYNC, VERIFY, load_slot, wal_end
 from cdc.source.stream import ReplicationStream
 from cdc.sync.copier import Copier, Report
 from cdc.sync.decoding import Decoding, open_decoding
@@ -157,6 +157,13 @@ async def _straight(
     )
     hold = Hold()
     copier = Copier(settings, target, copies, hold, copying.report)
+
+    def hear(message: bytes) -> None:
+        if message == RESYNC:
+            copier.ask()
+        elif message == VERIFY:
+            lookout.rouse()
+
     pipeline = Pipeline(
         stream,
         decoding,
@@ -167,7 +174,7 @@ async def _straight(
         hold=hold,
         settings=settings,
         limits=limits,
-        asked=copier.ask,
+        heard=hear,
         wal_end=partial(_wal_end, settings),
     )
     vantage = Vantage(settings, hold, sides.vitals.verifications)

@@ -37,7 +37,7 @@ from cdc.target.verification import (
     lock_of,
     offer,
 )
-from cdc.verified import Verifications
+from cdc.verified import Verifications, Verified
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +66,8 @@ class Vantage:
     async def run(self) -> None:
         """Serve until cancelled."""
         while True:
-            if self._asked_by is not None:
-                await self._attend(self._asked_by)
-            await self._next_look()
+            if self._asked_by is None or not await self._attend(self._asked_by):
+                await self._next_look()
 
     async def _next_look(self) -> None:
         self._changed.clear()
@@ -79,21 +78,24 @@ class Vantage:
         while self._asked_by == asked_by:
             await self._next_look()
 
-    async def _attend(self, asked_by: int) -> None:
-        """See what the holder of the lock asks for to its end, if it has asked."""
+    async def _attend(self, asked_by: int) -> bool:
+        """See what the holder of the lock asks for to its end; False if it has not asked yet."""
         try:
             async with await self._connect_target() as target:
                 asked = await hear(target, self._settings.source.slot, asked_by)
                 if asked is None:
-                    return
+                    return False
                 if not asked.joined:
                     await self._serve_until_gone(target, asked.number, asked_by)
         except (psycopg.Error, CdcError, OSError) as ex:
             # What fails here fails for who asked, who is told if the target is there.
             log.warning("a verification cannot be served", extra={"error": described(ex)})
-            return
+            self._verifications.count(None)
+            return False
         await self._gone(asked_by)
-        await self._hear_result(asked.number)
+        while not await self._hears_result(asked.number):
+            await self._next_look()
+        return True
 
     async def _connect_target(self) -> Connection:
         dsn = self._settings.target.require_dsn()
@@ -138,12 +140,20 @@ class Vantage:
             },
         )
 
-    async def _hear_result(self, number: int) -> None:
+    async def _hears_result(self, number: int) -> bool:
         """Read what was found: the target is awake, for it was compared until now."""
-        async with await self._connect_target() as target:
-            await give_up(target, number, "it ended before its end")
-            found = await load_result(target, number)
+        try:
+            async with await self._connect_target() as target:
+                await give_up(target, number, "it ended before its end")
+                found = await load_result(target, number)
+        except (psycopg.Error, CdcError, OSError) as ex:
+            log.warning("a verification's result is not known", extra={"error": described(ex)})
+            return False
         self._verifications.count(found)
+        self._tell(found)
+        return True
+
+    def _tell(self, found: Verified | None) -> None:
         if found is None:
             log.warning("a verification has come to no result: `cdc verify` said why")
         elif found.equal:

@@ -197,6 +197,21 @@ RENEW = (
     COMPLETE,
 )
 
+VERIFY = (
+    Point("after a verification is heard of", "after", "cdc.sync.vantage:hear"),
+    STANDING,
+    Point("before both sides are offered", "before", "cdc.sync.vantage:offer"),
+    Point("after both sides are offered", "after", "cdc.sync.vantage:offer"),
+    Point("as a result is read", "before", "cdc.sync.vantage:load_result"),
+)
+
+VERIFYING = (
+    Point("after a verification is asked for", "after", "cdc.assure.verify.appointment:ask"),
+    Point("after both sides are in view", "before", "cdc.assure.verify:join"),
+    Point("before a result is noted", "before", "cdc.assure.verify:finish"),
+    Point("after a result is noted", "after", "cdc.assure.verify:finish"),
+)
+
 SPOOL_MADE = (
     Point("after the rename of the spool", "before", "cdc.sync.spool.file:sync_directory"),
     Point("after the spool is made", "after", "cdc.sync.spool.choice:create_file"),
@@ -228,6 +243,6 @@ REPLAY = (
 
 _ALL = (
     *(*STREAM, *LARGE, *IDLE, *INITIALIZE, *COPY, *ASKED, *MEND, *NEW_TABLE, *RENEW),
-    *(*SPOOL_MADE, *QUEUE, *REPLAY),
+    *(*SPOOL_MADE, *QUEUE, *REPLAY, *VERIFY, *VERIFYING),
 )
 POINTS = {point.name: point for point in _ALL}

@@ -174,6 +174,27 @@ def test_killed_while_it_begins_anew(old: Pair, point: Point) -> None:
     assert fetch(old.target_dsn, gaps) == []
 
 
+@at(kill_points.VERIFY)
+def test_killed_while_somebody_verifies(old: Pair, point: Point) -> None:
+    """The stream goes on where it was; who verifies comes to an end, with a result or without."""
+    with audited(old), spawn_cdc(old, "run", script=deadly(point)) as dying:
+        dying.wait_for_log("streaming")
+        with spawn_cdc(old, "verify") as verifying, spawn_cdc(old, "run") as daemon:
+            assert dying.process.wait(PATIENCE_S) == -signal.SIGKILL, dying.log()
+            assert verifying.process.wait(PATIENCE_S) in {0, 75}, verifying.log()
+            assert daemon.process.poll() is None, daemon.log()
+
+
+@at(kill_points.VERIFYING)
+def test_killed_while_it_verifies(old: Pair, point: Point) -> None:
+    """The stream goes on, and the next one who verifies is not in its way."""
+    with audited(old), spawn_cdc(old, "run") as daemon:
+        daemon.wait_for_log("streaming")
+        kill(old, point, "verify")
+        result = run_cdc(old, "verify")
+        assert result.returncode == 0, result.stderr
+
+
 @at(kill_points.SPOOL_MADE)
 def test_killed_while_the_spool_is_made(old: Pair, point: Point) -> None:
     """A spool is there whole, or not at all."""
@@ -257,6 +278,14 @@ def kill(pair: Pair, point: Point, *arguments: str, env: Mapping[str, str] | Non
         )
         assert result.returncode == -signal.SIGKILL, result.stderr
         assert result.stderr.endswith(farewell(point)), result.stderr
+
+
+def deadly(point: Point) -> str:
+    """Return a script that is the command cdc, and dies at a point."""
+    return (
+        "from tests.faults.kill_points import POINTS; from tests.faults.killed_at import arm;"
+        f" arm(POINTS[{point.name!r}]); from cdc.cli import main; main()"
+    )
 
 
 def ask_for_resync(pair: Pair) -> None:

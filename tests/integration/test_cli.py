@@ -23,6 +23,7 @@ OPTIONS = {
     ("status",): ("--json",),
     ("verify",): ("--json", "--repair"),
     ("resync",): ("TABLE",),
+    ("verify",): ("TABLE", "--json", "--repair"),
     ("slot",): ("create", "drop", "list"),
     ("slot", "create"): (),
     ("slot", "drop"): ("--yes",),

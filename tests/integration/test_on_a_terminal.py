@@ -91,6 +91,18 @@ def test_a_verdict(tiny: Pair) -> None:
     assert (piped.stdout.partition(":")[0], piped.stderr) == ("daemon", "")
 
 
+def test_a_verification(tiny: Pair) -> None:
+    """While it goes on a line says at what it is; the verdict is green, and a pipe gets tabs."""
+    with streaming(tiny):
+        drawn = on_terminal(tiny, "verify")
+        piped = ok(tiny, "verify")
+    assert "comparing 1 table" in drawn
+    assert re.search(rf"\x1b\[{GREEN}mequal at [0-9A-F]+/[0-9A-F]+\x1b\[0m", drawn)
+    table, verdict = piped.stdout.splitlines()[1:]
+    assert table.split("\t") == ["credit.account", "0", "0", "0", "0", "0", "0"]
+    assert verdict.startswith("equal at ")
+
+
 def colours(pair: Pair) -> dict[str, tuple[str, str]]:
     """Give the colour and the text of each value of `cdc status` that has a colour."""
     found = COLOURED.findall(on_terminal(pair, "status"))

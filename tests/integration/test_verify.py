@@ -1,9 +1,12 @@
 """The comparison of two quiet databases: what counts as the same row, and what as a difference."""
 
+import asyncio
 from collections.abc import Iterator
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cdc.assure.verify.comparison import Report, TableComparison
 from cdc.assure.verify.quiet import compare
@@ -13,6 +16,8 @@ from tests.pair import Pair, make_pair
 from tests.servers import SessionServers, Versions, on_every_version
 
 TABLE = "create table credit.t (id int primary key, value text)"
+
+DRAWN_ROWS = st.tuples(st.integers(0, 9), st.sampled_from([None, "", "a", "b", "\\N", "\t"]))
 
 
 @pytest.fixture(scope="module")
@@ -250,11 +255,39 @@ async def test_what_is_not_on_both_sides(quiet_pair: Pair) -> None:
     assert await compare_pair(quiet_pair) == {"credit.t": TableComparison()}
 
 
+@given(st.lists(DRAWN_ROWS, max_size=6), st.lists(DRAWN_ROWS, max_size=6))
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_digests_find_what_rows_would(
+    shared_pair: Pair, source: list[tuple[int, str | None]], target: list[tuple[int, str | None]]
+) -> None:
+    """Whatever is on the two sides: the counts are those of looking at each row."""
+    for dsn, rows in ((shared_pair.source_dsn, source), (shared_pair.target_dsn, target)):
+        with psycopg.connect(dsn) as connection:
+            connection.execute("drop schema if exists credit cascade")
+            connection.execute("create schema credit")
+            connection.execute(TABLE)
+            connection.cursor().executemany(
+                "insert into credit.t values (%s, %s)", list(dict(rows).items())
+            )
+    ours, theirs = dict(source), dict(target)
+    both = ours.keys() & theirs.keys()
+    assert asyncio.run(compare_table(shared_pair)) == TableComparison(
+        len(ours),
+        len(theirs),
+        missing=len(ours.keys() - both),
+        extra=len(theirs.keys() - both),
+        different=sum(ours[key] != theirs[key] for key in both),
+    )
+
+
 async def test_progress_is_reported(quiet_pair: Pair) -> None:
-    """The caller hears of a table's rows while they are compared, and of its end."""
+    """The caller hears of a table's rows while they are compared one by one, and of its end."""
     write_both(
         quiet_pair, TABLE, "insert into credit.t select n, 'x' from generate_series(1, 25000) n"
     )
+    write(quiet_pair.target_dsn, "update credit.t set value = 'y'")
     heard: list[tuple[str, int]] = []
     await compare_pair(
         quiet_pair, report=lambda table, counts: heard.append((table, counts.source_rows))

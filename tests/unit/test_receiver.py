@@ -31,7 +31,7 @@ def handed_over(*sizes: int) -> list[tuple[int, bool]]:
         Hold(),
         ApplySettings(max_rows=LIMIT),
         reply=lambda: None,
-        asked=lambda: None,
+        heard=lambda _: None,
     )
     frames = [frame(Relation(1, "credit", "t", "d", (Column("id", True, 23, -1),)))]
     number = 0

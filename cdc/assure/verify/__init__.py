@@ -11,8 +11,7 @@ Several tables are compared at once, each in a transaction of its own.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -20,6 +19,7 @@ import psycopg
 from cdc.assure.verify.appointment import Appointment
 from cdc.assure.verify.comparison import TableComparison, shown
 from cdc.assure.verify.crew import compare_all
+from cdc.assure.verify.sessions import sessions
 from cdc.assure.verify.tables import load_compared
 from cdc.assure.verify.view import open_view
 from cdc.assure.verify.watcher import Watcher
@@ -27,10 +27,9 @@ from cdc.backoff import described
 from cdc.errors import CdcError, CheckFailed
 from cdc.lsn import Lsn
 from cdc.postgres.ordering import QualifiedName
-from cdc.postgres.session import Connection, connect
+from cdc.postgres.session import Connection
 from cdc.settings import Settings
 from cdc.source.copied import load_copied_tables
-from cdc.target.connection import connect_target
 from cdc.target.verification import finish, give_up, join
 
 
@@ -56,20 +55,18 @@ async def verify(
     Raises CheckFailed where a table is not there, Unavailable where it may be tried again: nobody
     streams, a side goes away, a table is being copied or altered.
     """
-    async with _sessions(settings) as (source, target):
+    async with sessions(settings) as (source, target):
         await _require_published(source, settings, names)
         appointment = Appointment(source, target, settings.source.slot, watcher.wait_for)
         number = await appointment.ask([shown(name) for name in names] or None)
         try:
-            async with _sessions(settings) as keepers:
+            async with sessions(settings) as keepers:
                 offered = await appointment.wait(number)
                 async with open_view(*keepers, settings.source.slot, offered) as view:
                     await join(target, number)
                     tables = await load_compared(view, settings, names)
                     watcher.begin(tables)
-                    found = await compare_all(
-                        view, settings, tables, watcher.report, (source, target)
-                    )
+                    found = await compare_all(view, settings, tables, watcher.report)
         except BaseException as ex:
             # Where the target is gone the daemon finds out by itself, once the lock is.
             with contextlib.suppress(psycopg.Error):
@@ -86,17 +83,6 @@ async def verify(
     return verified
 
 
-@asynccontextmanager
-async def _sessions(settings: Settings) -> AsyncIterator[tuple[Connection, Connection]]:
-    """Open a session on each side."""
-    ours, theirs = settings.source.require_dsn(), settings.target.require_dsn()
-    async with (
-        await connect(ours, application_name="cdc verify") as source,
-        await connect_target(theirs, application_name="cdc verify") as target,
-    ):
-        yield source, target
-
-
 async def _require_published(
     source: Connection, settings: Settings, names: Sequence[QualifiedName]
 ) -> None:
@@ -105,7 +91,9 @@ async def _require_published(
     unknown = [f"{schema}.{name}" for schema, name in names if (schema, name) not in there]
     if unknown or not there:
         raise CheckFailed(
-            f"{', '.join(unknown) or 'nothing'} is copied from the source",
+            f"{', '.join(unknown)} is not copied from the source"
+            if unknown
+            else "nothing is copied from the source",
             hint="`cdc status` counts the tables that are; see the publication, or the schemas"
             " (CDC_SOURCE_SCHEMAS)",
         )

@@ -14,11 +14,14 @@ import psycopg
 from cdc.errors import CheckFailed, Unavailable
 from cdc.postgres.advisory import holders, own_pid, try_lock
 from cdc.postgres.session import Connection
-from cdc.source.slot import load_slot
+from cdc.source.slot import VERIFY, emit_barrier, load_slot
 from cdc.target.verification import Offer, answer, ask, lock_of
 
 # A daemon looks every two seconds whether somebody asks.
 HEARD_S = 30.0
+
+# A daemon that connects anew is back before that.
+RECONNECT_S = 10.0
 
 _POLL_S = 0.1
 _TELL_S = 2.0
@@ -41,7 +44,8 @@ class Appointment:
 
         Raises Unavailable where nobody streams, or somebody else verifies.
         """
-        await self._require_daemon()
+        if not await self._streams():
+            raise self._nobody_streams()
         if not await try_lock(self._source, lock_of(self._slot)):
             pids = ", ".join(map(str, await holders(self._source, lock_of(self._slot))))
             raise Unavailable(
@@ -49,16 +53,19 @@ class Appointment:
                 hint="try again when it is through",
             )
         try:
-            return await ask(self._target, self._slot, await own_pid(self._source), only)
+            number = await ask(self._target, self._slot, await own_pid(self._source), only)
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as ex:
             raise CheckFailed(
                 "the target has no bookkeeping of this version",
                 hint="the daemon makes it: start `cdc run` of this version",
             ) from ex
+        # It looks by itself now and then: this only tells it to look at once.
+        await emit_barrier(self._source, VERIFY)
+        return number
 
     async def wait(self, number: int) -> Offer:
         """Return what the daemon offers; raises Unavailable where it does not answer, or cannot."""
-        since = told = monotonic()
+        since = told = streamed = monotonic()
         while True:
             answered = await answer(self._target, number)
             if answered.problem is not None:
@@ -76,17 +83,22 @@ class Appointment:
                 )
             if monotonic() - told > _TELL_S:
                 told = monotonic()
-                await self._require_daemon()
+                if await self._streams():
+                    streamed = told
+                elif told - streamed > RECONNECT_S:
+                    raise self._nobody_streams()
                 await self._tell_why(heard=answered.heard)
             await asyncio.sleep(_POLL_S)
 
-    async def _require_daemon(self) -> None:
+    async def _streams(self) -> bool:
         slot = await load_slot(self._source, self._slot)
-        if slot is None or not slot.active:
-            raise Unavailable(
-                f"nobody streams from slot {self._slot}",
-                hint="start `cdc run`: it lets the stream stand still where both sides are seen",
-            )
+        return slot is not None and slot.active
+
+    def _nobody_streams(self) -> Unavailable:
+        return Unavailable(
+            f"nobody streams from slot {self._slot}",
+            hint="start `cdc run`: it lets the stream stand still where both sides are seen",
+        )
 
     async def _tell_why(self, *, heard: bool) -> None:
         if not heard:

@@ -5,7 +5,6 @@ about the order of rows could make different tables equal: only identical rows, 
 the end of both, are that. A table of any size needs the memory of two blocks of rows.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -14,6 +13,7 @@ from cdc.assure.verify.selection import Selection
 from cdc.postgres.copyout import copy_out
 from cdc.postgres.ordering import QualifiedName
 from cdc.postgres.session import Connection
+from cdc.tasks import both
 
 Report: TypeAlias = Callable[[str, "TableComparison"], None]
 """Called with a table's name and its counts: now and then, and once at its end."""
@@ -23,7 +23,7 @@ _REPORT_STEPS = 10_000
 
 # So many rows are sent for one that differs, about.
 _BUCKET_ROWS = 500
-_MOST_BUCKETS = 4096
+_LEAST_BUCKETS, _MOST_BUCKETS = 64, 4096
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ async def compare_table(
     """Compare one table. Raises psycopg.Error."""
     counts = TableComparison()
     buckets = _buckets(table.estimated_rows)
-    ours, theirs = await asyncio.gather(
+    ours, theirs = await both(
         _digests(source, table.source, buckets), _digests(target, table.target, buckets)
     )
     differing: set[int] = set()
@@ -101,8 +101,8 @@ async def compare_table(
 
 
 def _buckets(rows: int) -> int:
-    """Return how many buckets there are for so many rows: a power of two."""
-    return min(1 << (rows // _BUCKET_ROWS).bit_length(), _MOST_BUCKETS)
+    """Return how many buckets there are for so many rows, by an estimate: a power of two."""
+    return max(_LEAST_BUCKETS, min(1 << (rows // _BUCKET_ROWS).bit_length(), _MOST_BUCKETS))
 
 
 async def _digests(connection: Connection, selection: Selection, buckets: int) -> _Digests:

@@ -13,15 +13,15 @@ import psycopg
 
 from cdc.assure.verify.comparison import ComparedTable, Report, TableComparison, compare_table
 from cdc.assure.verify.guard import give_way
+from cdc.assure.verify.sessions import sessions
 from cdc.assure.verify.view import View, import_snapshot
 from cdc.errors import Unavailable
 from cdc.postgres.advisory import own_pid
 from cdc.postgres.ordering import QualifiedName
-from cdc.postgres.session import Connection, connect
+from cdc.postgres.session import Connection
 from cdc.settings import Settings
 from cdc.source.chunks import is_as_shown
-from cdc.target.connection import connect_target
-from cdc.tasks import first_error
+from cdc.tasks import both, first_error
 
 
 async def compare_all(
@@ -29,18 +29,14 @@ async def compare_all(
     settings: Settings,
     tables: Sequence[ComparedTable],
     report: Report,
-    guards: tuple[Connection, Connection],
 ) -> dict[QualifiedName, TableComparison]:
-    """Compare the tables in their order, `snapshot.workers` at once; return what was found by name.
-
-    The guards' sessions, one on either side, look whether anybody is in the way of others.
-    """
+    """Compare the tables in their order, `snapshot.workers` at once; return what was found."""
     crew = _Crew(view, settings, tables, report)
     try:
-        async with asyncio.TaskGroup() as tasks:
+        async with sessions(settings) as (source, target), asyncio.TaskGroup() as tasks:
             guarding = [
-                tasks.create_task(give_way("source", guards[0], crew.source_pids)),
-                tasks.create_task(give_way("target", guards[1], crew.target_pids)),
+                tasks.create_task(give_way("source", source, crew.source_pids)),
+                tasks.create_task(give_way("target", target, crew.target_pids)),
             ]
             number = min(settings.snapshot.workers, len(tables))
             await asyncio.gather(*[tasks.create_task(crew.work()) for _ in range(number)])
@@ -65,14 +61,7 @@ class _Crew:
 
     async def work(self) -> None:
         """Compare tables until none is left."""
-        ours, theirs = (
-            self._settings.source.require_dsn(),
-            self._settings.target.require_dsn(),
-        )
-        async with (
-            await connect(ours, application_name="cdc verify") as source,
-            await connect_target(theirs, application_name="cdc verify") as target,
-        ):
+        async with sessions(self._settings) as (source, target):
             self.source_pids.add(await own_pid(source))
             self.target_pids.add(await own_pid(target))
             while self._left:
@@ -84,11 +73,17 @@ class _Crew:
     ) -> TableComparison:
         try:
             async with source.transaction(), target.transaction():
-                await import_snapshot(source, self._view.source_snapshot)
-                await import_snapshot(target, self._view.target_snapshot)
+                await both(
+                    import_snapshot(source, self._view.source_snapshot),
+                    import_snapshot(target, self._view.target_snapshot),
+                )
                 counts = await compare_table(source, target, table, self._report)
-                shown = await is_as_shown(source, table.qualified_name)
-                shown = shown and await is_as_shown(target, table.qualified_name)
+                shown = all(
+                    await both(
+                        is_as_shown(source, table.qualified_name),
+                        is_as_shown(target, table.qualified_name),
+                    )
+                )
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
             shown = False
         if not shown:

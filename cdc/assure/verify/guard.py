@@ -22,7 +22,10 @@ select pid, relation::regclass::text from pg_locks
 
 
 async def give_way(side: Side, connection: Connection, ours: Collection[int]) -> None:
-    """Look until cancelled; raises Unavailable once somebody waits for one of our sessions."""
+    """Look until cancelled; raises Unavailable once somebody waits for one of our sessions.
+
+    The connection is of no use afterwards: it may have been cut off in the middle of a question.
+    """
     before: set[int] = set()
     while True:
         await asyncio.sleep(LOOK_S)

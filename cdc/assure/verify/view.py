@@ -19,6 +19,8 @@ from cdc.postgres.session import Connection
 from cdc.target.checkpoint import load_checkpoint
 from cdc.target.verification import Offer
 
+_STAND_STILL = "set transaction isolation level repeatable read, read only"
+
 
 @dataclass(slots=True, frozen=True)
 class View:
@@ -41,7 +43,7 @@ async def open_view(
             await import_snapshot(source, offered.snapshot)
         except (psycopg.errors.UndefinedObject, psycopg.errors.InvalidParameterValue) as ex:
             raise _passed() from ex
-        await target.execute("set transaction isolation level repeatable read, read only")
+        await target.execute(_STAND_STILL)
         checkpoint = await load_checkpoint(target, slot)
         if checkpoint is None or checkpoint.lsn != offered.lsn:
             raise _passed()
@@ -50,8 +52,9 @@ async def open_view(
 
 async def import_snapshot(connection: Connection, name: str) -> None:
     """Let the transaction that has just begun see what the snapshot shows."""
-    await connection.execute("set transaction isolation level repeatable read, read only")
-    await connection.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(name)))
+    await connection.execute(
+        sql.SQL("{}; set transaction snapshot {}").format(sql.SQL(_STAND_STILL), sql.Literal(name))
+    )
 
 
 async def _export(connection: Connection) -> str:
