@@ -21,7 +21,6 @@ OPTIONS = {
     ("run",): ("--until-current", "--until-lsn"),
     ("lag",): ("--json", "--watch", "--max-seconds", "--max-bytes", "--target"),
     ("status",): ("--json",),
-    ("verify",): ("--json", "--repair"),
     ("resync",): ("TABLE",),
     ("verify",): ("TABLE", "--json", "--repair"),
     ("slot",): ("create", "drop", "list"),
