@@ -108,7 +108,7 @@ def _import(pair: Pair, times: int) -> None:
 
 
 def live_through(pair: Pair) -> None:
-    """Let an ordinary hour pass: quiet and busy times, imports, a lock in the way, a verification."""
+    """Let an ordinary hour pass: quiet and busy times, imports, a lock, a verification."""
     end = time.monotonic() + HOUR_S
     time.sleep(10)
     with Workload(pair.source_dsn, seed=2, rate=110):

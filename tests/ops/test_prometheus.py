@@ -146,7 +146,9 @@ def test_verifications_are_measured(credit_pair: Pair, tmp_path: Path) -> None:
         assert daemon.terminate() == 0
         with serving(pair, {"CDC_HTTP_LISTEN": f"127.0.0.1:{port}"}):
             wait_until(lambda: prometheus.value("sum(cdc_verify_runs_total)") == 0)
-            assert [prometheus.value(f"cdc_verify_{name}") for name in VERIFIED] == [0, 1, 10]
+            wait_until(
+                lambda: [prometheus.value(f"cdc_verify_{name}") for name in VERIFIED] == [0, 1, 10]
+            )
             assert prometheus.value("cdc_verify_lsn_bytes") == lsn
 
 
