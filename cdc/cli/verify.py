@@ -10,24 +10,17 @@ from cdc.assure.verify import verify as verify_pair
 from cdc.assure.verify.comparison import TableComparison, shown
 from cdc.assure.verify.repair import repair as repair_tables
 from cdc.assure.verify.watcher import Watcher
-from cdc.cli.completion import configured_tables
 from cdc.cli.output import print_json, print_table, settings
+from cdc.cli.tables import Tables, names_of
 from cdc.cli.verifying import watching
 from cdc.lsn import format_lsn
 from cdc.postgres.ordering import QualifiedName
-from cdc.settings import Settings, parse_table_name
+from cdc.settings import Settings
 
 
 def verify(
     context: typer.Context,
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[TABLE]...",
-            help="schema.table; all tables if none is given.",
-            autocompletion=configured_tables,
-        ),
-    ] = None,
+    tables: Tables = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     repair: Annotated[
         bool,
@@ -43,12 +36,8 @@ def verify(
     place of it. The servers make digests of their rows; rows are sent only where these differ. A
     migration that wants a table meanwhile is given way: exit 75, try again. Exits 1 if rows differ.
     """
-    try:
-        names = [parse_table_name(table) for table in tables or ()]
-    except ValueError as ex:
-        raise typer.BadParameter(str(ex)) from ex
     with watching() as watcher:
-        found = asyncio.run(_verify(settings(context), names, watcher, repair=repair))
+        found = asyncio.run(_verify(settings(context), names_of(tables), watcher, repair=repair))
     if json:
         counted = {shown(name): counts for name, counts in found.tables.items()}
         print_json({"equal": not found.differing, "lsn": format_lsn(found.lsn), "tables": counted})
