@@ -42,8 +42,8 @@ umask 022
 install -d -m 755 /etc/cdc
 [ -e /etc/cdc/cdc.toml ] || install -m 644 "$folder/cdc.toml" /etc/cdc/cdc.toml
 install -d -m 700 /etc/credstore.encrypted
-install -m 644 "$folder/cdc.service" "$folder/cdc@.service" /etc/systemd/system
 install -m 644 "$folder"/cdc-verify*.service "$folder"/cdc-verify*.timer /etc/systemd/system
+install -m 644 "$folder/cdc.service" "$folder/cdc@.service" /etc/systemd/system
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload
 fi
