@@ -57,6 +57,8 @@ class Verifications:
     """The last one of all tables that found none to differ."""
     differed_at: dict[str, Lsn] = field(default_factory=dict)
     """Tables that differed when they were compared last, and where that was."""
+    attended: int | None = None
+    """Number of the one that is under way, or has ended and is not counted yet."""
     equal: int = 0
     different: int = 0
     failed: int = 0

@@ -65,8 +65,14 @@ class Vantage:
 
     async def run(self) -> None:
         """Serve until cancelled."""
+        await self._next_look()
         while True:
-            if self._asked_by is None or not await self._attend(self._asked_by):
+            attended = self._verifications.attended
+            if self._asked_by is not None:
+                done = await self._attend(self._asked_by)
+            else:
+                done = attended is not None and await self._hears_result(attended)
+            if not done:
                 await self._next_look()
 
     async def _next_look(self) -> None:
@@ -85,16 +91,17 @@ class Vantage:
                 asked = await hear(target, self._settings.source.slot, asked_by)
                 if asked is None:
                     return False
+                before = self._verifications.attended
+                if before is not None and before != asked.number:
+                    await self._hears_result(before)
+                self._verifications.attended = asked.number
                 if not asked.joined:
                     await self._serve_until_gone(target, asked.number, asked_by)
         except (psycopg.Error, CdcError, OSError) as ex:
             # What fails here fails for who asked, who is told if the target is there.
             log.warning("a verification cannot be served", extra={"error": described(ex)})
-            self._verifications.count(None)
             return False
         await self._gone(asked_by)
-        while not await self._hears_result(asked.number):
-            await self._next_look()
         return True
 
     async def _connect_target(self) -> Connection:
@@ -149,6 +156,7 @@ class Vantage:
         except (psycopg.Error, CdcError, OSError) as ex:
             log.warning("a verification's result is not known", extra={"error": described(ex)})
             return False
+        self._verifications.attended = None
         self._verifications.count(found)
         self._tell(found)
         return True

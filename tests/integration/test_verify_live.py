@@ -320,3 +320,19 @@ def test_rows_in_quarantine_differ(pair: Pair) -> None:
         run_sql(pair.source_dsn, "update credit.account set balance = 100 where id = -1")
         wait_until(lambda: fetch(pair.target_dsn, "select count(*) from cdc.quarantine") == [1])
         assert verified(pair).counts() == (0, 0, 1)
+
+
+def test_a_result_that_came_while_nobody_streamed(pair: Pair) -> None:
+    """The source's sessions are cut as the comparison ends: the next stream hears what it found."""
+    prepare(pair)
+    slow = SLOW.replace("sleep(60)", "sleep(5)")
+    with (
+        proxied(pair.source_dsn) as (proxy, through),
+        streaming(pair, {"CDC_SOURCE_DSN": through}) as daemon,
+        spawn_cdc(pair, "verify", script=slow) as verifying,
+    ):
+        wait_until(lambda: bool(fetch(pair.target_dsn, JOINED)))
+        proxy.begin(Fault.RESET)
+        assert verifying.process.wait(20) == 0, verifying.log()
+        proxy.heal()
+        daemon.wait_for_log('"verified"')
