@@ -322,7 +322,9 @@ class Daemon:
             self._streamed = True
             phase = Phase.SPOOLING if turn.copier is None else Phase.STREAMING
             vitals.begin_stream(phase, turn.progress, self._tables_to_copy(), monotonic())
-            await turn.lookout.look()
+            if self._until.asked:
+                # What a command is to come to an end with, it knows before it begins.
+                await turn.lookout.look_for_tables()
             self._pipeline = turn.conductor
             if self._stopping.is_set():
                 self._pipeline.stop()

@@ -11,6 +11,7 @@ from tests.databases import fetch, run_sql, wait_until
 from tests.pair import Pair, same_rows
 from tests.process import run_cdc, spawn_cdc, streaming
 from tests.servers import on_every_version
+from tests.serving import get, serving
 
 
 def test_identity_of_a_row_deleted_and_inserted_again(pair: Pair) -> None:
@@ -69,6 +70,33 @@ def test_told_to_stop_while_a_new_slot_waits(pair: Pair) -> None:
         with spawn_cdc(pair, "run", env=env) as daemon:
             daemon.wait_for_log("a slot is created, which waits")
             assert daemon.terminate() == 0, daemon.log()
+
+
+def test_a_table_of_the_source_that_is_locked(pair: Pair) -> None:
+    """Who has one for himself (VACUUM FULL, ALTER TABLE) holds up neither stream nor heartbeat.
+
+    A new stream began with a look at all tables, which waited for the lock; and each half minute
+    such a look stopped the heartbeat and the WAL budget for as long.
+    """
+    both = "create table credit.a (id int primary key); create table credit.b (id int primary key)"
+    prepare(pair, both)
+    with serving(pair) as (daemon, port), psycopg.connect(pair.source_dsn) as locking:
+        locking.execute("lock table credit.a")
+        slot = "from pg_replication_slots where slot_name = %s"
+        fetch(pair.source_admin_dsn, f"select pg_terminate_backend(active_pid) {slot}", pair.slot)
+        daemon.wait_for_log("trying again")
+        run_sql(pair.source_dsn, "insert into credit.b values (1)")
+        wait_until(lambda: fetch(pair.target_dsn, "select id from credit.b") == [1])
+        # No heartbeat of this stream, and nobody would know.
+        health = "/api/credit/health/databases"
+        wait_until(lambda: get(port, health).json()["lagSeconds"] == 0)
+        late = "create table credit.late as select 1 as id"
+        run_sql(pair.target_dsn, f"{late} where false")
+        run_sql(pair.source_dsn, f"{late}; alter table credit.late replica identity full")
+        daemon.wait_for_log("looking for new ones later")
+        locking.rollback()
+        wait_until(lambda: fetch(pair.target_dsn, "select id from credit.late") == [1])
+        assert daemon.terminate() == 0
 
 
 def test_table_and_column_made_while_the_daemon_runs(pair: Pair) -> None:
