@@ -119,7 +119,8 @@ class Vitals:
 
         Who waits on purpose does not hang: a daemon without a stream, a stream that stands still
         for the copy of a table (a foreign key that is checked may take an hour) or until the next
-        burst, an applier that is about to ask a target that is away again.
+        burst, an applier that is about to ask a target that is away again. Nor does one whose
+        statement takes its time, as long as the target is seen at work on it (`postgres.watch`).
         """
         progress = self.progress
         if progress is None or not self.streams:
