@@ -85,7 +85,7 @@ class Vitals:
 
         `source_us` is now as the source dates commits (µs since 2000-01-01), `at_s` now as
         heartbeats are timed. Nought where nothing is missing; None where nobody knows: there is no
-        stream, or what is queued on disk is of unknown age.
+        stream, or what is queued on disk was not looked at yet.
         """
         progress = self.progress
         if progress is None or not self.streams:
