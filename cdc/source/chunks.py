@@ -23,8 +23,10 @@ _TEXTS = {19, 25, 1042, 1043}
 # Booleans, bytea, "char", integers, oids, floats, inet, dates and times, numeric, uuid.
 _ORDERED = _TEXTS | {16, 17, 18, 20, 21, 23, 26, 700, 701, 869, 1082, 1083, 1114, 1184, 1700, 2950}
 
+# What ANALYZE has noted for a partitioned table, its partitions have: only theirs counts.
 _SIZE = """
-select coalesce(sum(pg_table_size(oid)), 0)::int8, coalesce(sum(greatest(reltuples, 0)), 0)::int8
+select coalesce(sum(pg_table_size(oid)), 0)::int8,
+       coalesce(sum(greatest(reltuples, 0)) filter (where relkind <> 'p'), 0)::int8
   from pg_class
  where oid = {0}::regclass or oid in (select relid from pg_partition_tree({0}::regclass))
 """
