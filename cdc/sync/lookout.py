@@ -4,7 +4,7 @@ Who stands by, how much WAL the slot holds back, tables that nobody has heard of
 of those sends no sign of them. The connection is the lookout's alone.
 
 The source waits for the locks of others where it is asked which tables are published (it opens
-each), how large they are, and which partitions they have. So a table that somebody has for himself
+each), and how many rows a partitioned one has. So a table that somebody has for himself
 (ALTER TABLE, VACUUM FULL) could hold up all the rest: such a look is given up, and made again.
 """
 
