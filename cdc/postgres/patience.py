@@ -20,7 +20,8 @@ from cdc.postgres.session import Connection, Side, connect
 
 PATIENCE_S = 5.0
 
-# So often the second session looks, and not before: most are done by then.
+# Most are done by then, and need no second session.
+_LOOK_AFTER_S = 2.0
 _LOOK_INTERVAL_S = 1.0
 
 _LIMIT = "select set_config('lock_timeout', %s, false), pg_backend_pid()"
@@ -57,7 +58,7 @@ async def patience(*all_waiting: Waiting) -> AsyncIterator[None]:
 
 async def _look(waiting: Waiting, pid: int) -> None:
     """Note for whom it waits, until cancelled; without a second session nobody knows."""
-    await asyncio.sleep(_LOOK_INTERVAL_S)
+    await asyncio.sleep(_LOOK_AFTER_S)
     with contextlib.suppress(psycopg.Error, OSError):
         async with await connect(waiting.dsn, application_name="cdc watch") as beside:
             while True:

@@ -38,6 +38,7 @@ def locked(pair: Pair, side: Side, mode: str = "access exclusive") -> Iterator[i
 @on_each_side
 def test_a_check_of_a_locked_table(tiny: Pair, side: Side) -> None:
     """It gives up after some seconds: 75, by whom, what that runs, and what ends it."""
+    ok(tiny, "init")
     with locked(tiny, side) as pid:
         result = run_cdc(tiny, "check", timeout_s=30)
     assert (result.returncode, result.stdout) == (75, "")
