@@ -37,7 +37,7 @@ class Wakefulness:
         self._last = at_s
 
     def note(self, at_s: float) -> None:
-        """Note that a byte of a question or its answer has moved."""
+        """Note that a byte of a question or its answer has moved, or that it is at work on one."""
         self._last = at_s
 
     def end(self, at_s: float) -> None:
@@ -47,7 +47,7 @@ class Wakefulness:
 
     @property
     def last_s(self) -> float:
-        """When something was asked or answered last, or a byte of that has moved; 0: never."""
+        """When something was asked or answered last, or it was seen at work on that; 0: never."""
         return self._last
 
     def asleep(self, at_s: float) -> bool:

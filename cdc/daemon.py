@@ -15,9 +15,10 @@ from time import monotonic
 
 import psycopg
 
-from cdc.backoff import LONGEST_DELAY_S, Verdict, delays, described, judge, untrusted
+from cdc.backoff import LONGEST_DELAY_S, Verdict, judge
 from cdc.changes.copies import Copies
 from cdc.errors import CdcError, PositionLost, TargetAway
+from cdc.failures import Failures, hopeless
 from cdc.lsn import Lsn
 from cdc.postgres.session import Connection, connect
 from cdc.prepare import prepare
@@ -154,28 +155,29 @@ class Daemon:
         Raises NeedsOperator where trying again cannot help, Unavailable where an end was asked for
         and a database stays away.
         """
-        waits, since = delays(), monotonic()
+        failures = Failures(self._vitals, patience_s=PATIENCE_S if self._until.asked else None)
         while not self._stopping.is_set():
             self._streamed = self._achieved = False
             try:
                 await self._take_turn()
             except (psycopg.Error, CdcError, OSError) as ex:
                 # What went wrong under other settings may be what they were changed for.
-                if self._hopeless(ex) and not self._reloaded:
+                if hopeless(ex, worked_before=self._ready) and not self._reloaded:
                     raise
-                self._note_failure(ex)
+                # What stood in the way of preparing, and is raised since the source answers, is
+                # the target's.
+                of_source = ex is not self._unready
+                failures.note(ex, of_source=of_source, stopping=self.stopping)
                 self._away = self._away or isinstance(ex, TargetAway)
                 # A stream that begins and does nothing, since the target is away, is no success.
                 if self._achieved or (self._streamed and not isinstance(ex, TargetAway)):
-                    waits, since = delays(), monotonic()
-                if self._until.asked and monotonic() - since > PATIENCE_S:
-                    raise
-                await self._pause(ex, next(waits))
+                    failures.forget()
+                await self._pause(failures.delay_s(ex))
             else:
                 if self._ended:
                     return
             if self._reloaded:
-                waits, since = delays(), monotonic()
+                failures.forget()
                 await self._begin_anew()
 
     async def _begin_anew(self) -> None:
@@ -188,28 +190,6 @@ class Daemon:
         self._copies = None
         if not self._until.asked:
             self._limits = Limits(away_s=choice.away_s(self._settings))
-
-    def _note_failure(self, error: BaseException) -> None:
-        """Tell that a turn has failed, and what is tried again."""
-        vitals = self._vitals
-        vitals.problem = described(error)
-        vitals.hint = error.hint if isinstance(error, CdcError) else ""
-        if not self._stopping.is_set():
-            vitals.phase = Phase.WAITING
-        # What stood in the way of preparing, and is raised since the source answers, is the
-        # target's.
-        if not isinstance(error, TargetAway) and error is not self._unready:
-            vitals.source_answers = False
-
-    def _hopeless(self, error: BaseException) -> bool:
-        """Tell whether to try again cannot help.
-
-        A server that we have worked with may be trusted again, as its certificate is mended; one
-        that was never trusted is a DSN to be mended, which we would read no more.
-        """
-        if not self._ready and untrusted(error) is not None:
-            return True
-        return judge(error) is not Verdict.RETRY
 
     async def _stream_or_renew(self) -> None:
         try:
@@ -244,10 +224,9 @@ class Daemon:
             if ended or self._stopping.is_set() or not self._target.settled:
                 await self._target.close()
 
-    async def _pause(self, error: BaseException, delay: float) -> None:
-        log.warning("trying again", extra={"error": described(error), "delay_s": round(delay, 2)})
+    async def _pause(self, delay_s: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(delay):
+            async with asyncio.timeout(delay_s):
                 await self._roused.wait()
 
     async def _stream_once(self) -> None:
@@ -305,7 +284,7 @@ class Daemon:
             await prepare(self._settings, snapshot=True)
             self._copies = await self._load_copies()
         except (psycopg.Error, CdcError, OSError) as ex:
-            if self._hopeless(ex) or self._until.asked:
+            if hopeless(ex, worked_before=False) or self._until.asked:
                 raise
             return ex
         self._ready = True
@@ -323,7 +302,9 @@ class Daemon:
             self._streamed = True
             phase = Phase.SPOOLING if turn.copier is None else Phase.STREAMING
             vitals.begin_stream(phase, turn.progress, self._tables_to_copy(), monotonic())
-            await turn.lookout.look()
+            if self._until.asked:
+                # What a command is to come to an end with, it knows before it begins.
+                await turn.lookout.look_for_tables()
             self._pipeline = turn.conductor
             if self._stopping.is_set():
                 self._pipeline.stop()

@@ -36,6 +36,8 @@ class Progress:
     spooled_bytes: int = 0
     spooled_transactions: int = 0
     """Queued on our own disk; then `applied` is what is durable there."""
+    spooled_since: int | None = None
+    """Commit time of the first transaction that was queued, alike; None: nothing is."""
     spooled_after: Lsn | None = None
     """All before it is on the target, where something is queued on disk."""
     replaying: "Progress | None" = None
@@ -101,8 +103,12 @@ class Progress:
 
         None: all that came is applied; or it is queued on disk, and nobody knows.
         """
-        if self.replaying is not None:
-            return self.replaying.oldest
+        replaying = self.replaying
+        if replaying is not None and replaying.unapplied:
+            return replaying.oldest
+        if self.spooled_transactions and self.spooled_since is not None:
+            # What was applied of it already was there before the rest.
+            return max(self.spooled_since, 0 if replaying is None else replaying.commit_time)
         return max(self.since, self.commit_time) if self.unapplied else None
 
 

@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from cdc import loop
 from cdc.backoff import described
 from cdc.daemon import Daemon, Until
 from cdc.errors import CdcError, SettingsError, Unavailable
@@ -58,14 +59,14 @@ class Service:
 
     async def run(self) -> None:
         """Run the daemon to its end; raises as `Daemon.run` does."""
-        loop = asyncio.get_running_loop()
+        here = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, self._stop)
+            here.add_signal_handler(signum, self._stop)
         async with AsyncExitStack() as beside:
             await beside.enter_async_context(_task(_collect_garbage()))
             try:
                 if not self._until.asked:
-                    loop.add_signal_handler(signal.SIGHUP, self._reload)
+                    here.add_signal_handler(signal.SIGHUP, self._reload)
                     await self._observe(beside)
                 await self._daemon.run()
             except Exception as ex:
@@ -156,8 +157,13 @@ class Service:
         return note
 
 
-async def run(load: Callable[[], Settings], until: Until, report: Report) -> None:
+def run(load: Callable[[], Settings], until: Until, report: Report) -> None:
     """Run a daemon in this process, stopped by SIGTERM and SIGINT."""
+    loop.run(_run(load, until, report))
+
+
+async def _run(load: Callable[[], Settings], until: Until, report: Report) -> None:
+    # Made here: what it is made of belongs to the loop.
     await Service(load, until, report).run()
 
 

@@ -96,7 +96,7 @@ class Vitals:
 
         `source_us` is now as the source dates commits (µs since 2000-01-01), `at_s` now as
         heartbeats are timed. Nought where nothing is missing; None where nobody knows: there is no
-        stream, or what is queued on disk is of unknown age.
+        stream, or what is queued on disk was not looked at yet.
         """
         progress = self.progress
         if progress is None or not self.streams:
@@ -130,7 +130,8 @@ class Vitals:
 
         Who waits on purpose does not hang: a daemon without a stream, a stream that stands still
         for the copy of a table (a foreign key that is checked may take an hour) or until the next
-        burst, an applier that is about to ask a target that is away again.
+        burst, an applier that is about to ask a target that is away again. Nor does one whose
+        statement takes its time, as long as the target is seen at work on it (`postgres.watch`).
         """
         progress = self.progress
         if progress is None or not self.streams:

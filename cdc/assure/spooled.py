@@ -8,7 +8,8 @@ from cdc.settings import Settings
 
 _QUERY = """
 select after_lsn, (select coalesce(sum(size), 0) from record),
-       (select coalesce(sum(transactions), 0) from record)
+       (select coalesce(sum(transactions), 0)
+               + coalesce(max(id) > coalesce(max(id) filter (where end_lsn > 0), 0), 0) from record)
   from spool
 """
 
@@ -21,6 +22,7 @@ class Spooled:
     """The target holds what was committed up to here."""
     bytes: int
     transactions: int
+    """One of which a part has come included."""
 
 
 def peek(settings: Settings) -> Spooled | None:

@@ -29,5 +29,5 @@ def init(
         asyncio.run(prepare(settings(context), snapshot=False))
     else:
         with copy_progress() as report:
-            asyncio.run(service.run(partial(settings, context), Until(copied=True), report))
+            service.run(partial(settings, context), Until(copied=True), report)
     typer.echo("ready: `cdc run` starts the stream")

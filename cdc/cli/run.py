@@ -1,6 +1,5 @@
 """`cdc run`: the daemon."""
 
-import asyncio
 from functools import partial
 from typing import Annotated
 
@@ -43,4 +42,4 @@ def run(
     """
     until = Until(current=until_current, lsn=until_lsn)
     with copy_progress() as report:
-        asyncio.run(service.run(partial(settings, context), until, report))
+        service.run(partial(settings, context), until, report)

@@ -6,8 +6,9 @@
     STOPPING, RELOADING
 
 No timer of its own says that all is well: a reader or an applier that does not move for half the
-watchdog's time gets no more WATCHDOG until it does. Without $NOTIFY_SOCKET nothing is said to
-anybody.
+watchdog's time gets no more WATCHDOG until it does. It moves too while the target works on what it
+was asked, or waits for the lock of another: the server says so, and a kill would mend neither.
+Without $NOTIFY_SOCKET nothing is said to anybody.
 """
 
 import asyncio

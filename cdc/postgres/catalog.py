@@ -59,7 +59,6 @@ class CatalogTable:
     replica_identity: str
     """pg_class.relreplident: d default, n nothing, f full, i index."""
     estimated_rows: int
-    bytes: int
     deferrable: bool
     """Has a constraint that SET CONSTRAINTS … DEFERRED can defer."""
     partitioned: bool = False

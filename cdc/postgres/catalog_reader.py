@@ -1,6 +1,8 @@
 """Reads the tables of some schemas from a server's catalog, in a few queries however many they are.
 
 The same queries serve both sides, versions 15 to 18. Nothing is cached here and nothing is judged.
+None of them waits for who has a table for himself (ALTER TABLE, VACUUM FULL): so nothing is asked
+for that opens a table, like its size.
 """
 
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from cdc.postgres.session import Connection
 _TABLES = """
 select n.nspname as schema, c.relname as name, pg_get_userbyid(c.relowner)::text as owner,
        c.relreplident::text as replica_identity,
-       greatest(c.reltuples, 0)::int8 as estimated_rows, pg_table_size(c.oid) as bytes,
+       greatest(c.reltuples, 0)::int8 as estimated_rows,
        exists (select from pg_constraint k where k.conrelid = c.oid and k.condeferrable)
          as deferrable,
        c.relkind = 'p' as partitioned, c.relispartition as partition,

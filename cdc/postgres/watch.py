@@ -5,7 +5,7 @@ acknowledge what we send and forwards none of it: a proxy or a pooler that hangs
 moved. So while somebody waits at the socket of a session and no byte has moved for the DSN's
 `keepalives_idle` seconds, a second, short session asks pg_stat_activity about the first:
 
-    it works, or waits for a lock            we wait on, and ask again later
+    it works, or waits for a lock            we wait on, and ask again later: it is a sign of life
     it waits for us, or is gone              what it answered is lost: cut
     there is no second session either        server or network are gone: cut
     the server refuses a second session      it lives, and we cannot know more: we wait on
@@ -14,6 +14,10 @@ A slow line is not a silent one: each byte that moves begins the time anew. A st
 within `keepalives_idle + connect_timeout + GRACE_S`: 32 s by default. To cut means to shut the
 socket down: whoever waits there gets a psycopg.OperationalError, which `backoff` calls RETRY.
 Nobody is asked while nobody waits: an idle session may be as silent as it likes.
+
+A wait for a lock is a sign of life too, and said in the log: it ends when whoever has the lock is
+done, and no sooner if we began anew. Not so where a session of ours has it: then it may be that we
+wait for ourselves, and nothing but a new beginning ends that.
 """
 
 import asyncio
@@ -22,6 +26,7 @@ import logging
 import os
 import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import TypeVar
@@ -31,6 +36,7 @@ from psycopg import AsyncConnection
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
 from psycopg.pq import TransactionStatus
+from psycopg.rows import class_row
 from psycopg.waiting import wait_async
 
 from cdc.awake import Wakefulness
@@ -43,9 +49,16 @@ GRACE_S = 2.0
 # So often a wait looks around by itself; as psycopg does.
 _INTERVAL_S = 0.1
 
+# Our sessions have a name of ours, or all the name that the DSN gives.
 _QUESTION = """
-select state like 'idle%%' or wait_event_type in ('Client', 'Activity')
-  from pg_stat_activity where pid = %s and backend_start = %s::timestamptz
+select case when a.state like 'idle%%' or a.wait_event_type in ('Client', 'Activity')
+            then 'its backend waits for us' end as lost,
+       not exists (select from pg_stat_activity o where o.pid = any(b.pids)
+           and (o.application_name like 'cdc%%' or o.application_name = a.application_name))
+         as alive,
+       b.pids as blockers
+  from pg_stat_activity a, pg_blocking_pids(a.pid) b(pids)
+ where a.pid = %s and a.backend_start = %s::timestamptz
 """
 
 _REFUSED = re.compile(r"\bFATAL\b")
@@ -62,6 +75,18 @@ class Backend:
 
     pid: int
     start: str
+
+
+@dataclass(slots=True, frozen=True)
+class _Found:
+    """What was found out about a backend."""
+
+    lost: str | None = None
+    """Why no answer will come; None: one may."""
+    alive: bool = False
+    """It works, or waits for a lock that somebody else has."""
+    blockers: Sequence[int] = ()
+    """The PIDs of those whose locks it waits for; 0: a prepared transaction."""
 
 
 class WatchedConnection(AsyncConnection[tuple[object, ...]]):
@@ -118,14 +143,14 @@ class Watch:
         self.patience_s = float(given.get("keepalives_idle") or 0)
         """Seconds of silence before anybody is asked; 0: nobody ever is."""
         self._moved = monotonic()
-        self._waiting = False
+        self._waiting = self._told = False
         self._timer: asyncio.TimerHandle | None = None
         self._question: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
         """Somebody waits at the socket from now on."""
         self._moved = monotonic()
-        self._waiting = True
+        self._waiting, self._told = True, False
         if self._awake is not None:
             self._awake.begin(self._moved)
         if self._timer is None and self.patience_s > 0:
@@ -168,7 +193,7 @@ class Watch:
     async def _ask_and_cut(self) -> None:
         silent_since = self._moved
         found = await self._ask()
-        if found is not None:
+        if found.lost is not None:
             await asyncio.sleep(GRACE_S)
             if self._waiting and self._moved == silent_since:
                 log.warning(
@@ -178,34 +203,51 @@ class Watch:
                         "database": self._connection.info.dbname,
                         "pid": self._backend.pid,
                         "silent_s": round(monotonic() - silent_since, 1),
-                        "found": found,
+                        "found": found.lost,
                     },
                 )
                 cut(self._connection)
                 return
+        elif self._waiting:
+            self._note(found)
         if self._waiting and self._timer is None:
             self._look_in(self.patience_s)
 
-    async def _ask(self) -> str | None:
-        """Return why no answer will come; None where one may."""
+    def _note(self, found: _Found) -> None:
+        """Take in that an answer may come yet."""
+        if found.alive and self._awake is not None:
+            self._awake.note(monotonic())
+        if found.blockers and not self._told:
+            self._told = True
+            log.warning(
+                "waiting for a lock that others have",
+                extra={
+                    "server": self._connection.info.host,
+                    "database": self._connection.info.dbname,
+                    "pid": self._backend.pid,
+                    "blocked_by": list(found.blockers),
+                    "hint": "`cdc explain lag` says who they are, and what ends them",
+                },
+            )
+
+    async def _ask(self) -> _Found:
+        """Find out whether an answer may come."""
         try:
             probe = await AsyncConnection.connect(self._conninfo, autocommit=True)
         except psycopg.OperationalError as ex:
-            return None if _REFUSED.search(str(ex)) else "the server cannot be reached"
+            return _Found(None if _REFUSED.search(str(ex)) else "the server cannot be reached")
         limit = asyncio.get_running_loop().call_later(self._connect_timeout_s, cut, probe)
         try:
-            cursor = await probe.execute(_QUESTION, (self._backend.pid, self._backend.start))
-            row = await cursor.fetchone()
+            cursor = probe.cursor(row_factory=class_row(_Found))
+            await cursor.execute(_QUESTION, (self._backend.pid, self._backend.start))
+            return await cursor.fetchone() or _Found("its backend is gone")
         except psycopg.OperationalError:
-            return "the server does not answer"
+            return _Found("the server does not answer")
         except psycopg.Error:
-            return None
+            return _Found()
         finally:
             limit.cancel()
             await probe.close()
-        if row is None:
-            return "its backend is gone"
-        return "its backend waits for us" if row[0] else None
 
 
 def cut(connection: AsyncConnection[tuple[object, ...]]) -> None:

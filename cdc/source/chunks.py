@@ -8,7 +8,10 @@ its later changes could not tell.
 The cuts need not be exact: a chunk is what lies between two keys when it is read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from psycopg.rows import class_row
 
 from cdc.changes.copies import Range
 from cdc.postgres.catalog import CatalogTable, Column
@@ -24,10 +27,17 @@ _TEXTS = {19, 25, 1042, 1043}
 # Booleans, bytea, "char", integers, oids, floats, inet, dates and times, numeric, uuid.
 _ORDERED = _TEXTS | {16, 17, 18, 20, 21, 23, 26, 700, 701, 869, 1082, 1083, 1114, 1184, 1700, 2950}
 
-_SIZE = """
-select coalesce(sum(pg_table_size(oid)), 0)::int8, coalesce(sum(greatest(reltuples, 0)), 0)::int8
-  from pg_class
- where oid = {0}::regclass or oid in (select relid from pg_partition_tree({0}::regclass))
+# Waits for who has a table for himself. What ANALYZE has noted for a partitioned table, its
+# partitions have: only theirs counts.
+_SIZES = """
+select n.nspname::text as schema, c.relname::text as name,
+       coalesce(sum(pg_table_size(p.oid)), 0)::int8 as bytes,
+       coalesce(sum(greatest(p.reltuples, 0)) filter (where p.relkind <> 'p'), 0)::int8 as rows
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace,
+       lateral (select c.oid union select relid from pg_partition_tree(c.oid)) t(oid)
+  join pg_class p on p.oid = t.oid
+ where (n.nspname, c.relname) in (select * from unnest(%s::text[], %s::text[]))
+ group by 1, 2
 """
 
 # The catalog as the snapshot shows it, beside the file that there is.
@@ -37,6 +47,17 @@ select exists (select from pg_class where relfilenode <> pg_relation_filenode(oi
 """
 
 _UNKNOWN_ROW_BYTES = 100
+
+
+@dataclass(slots=True)
+class Size:
+    """How large a table is, with its partitions."""
+
+    schema: str
+    name: str
+    bytes: int
+    rows: int
+    """By the statistics of the source; 0 where it has none."""
 
 
 class Cut:
@@ -89,20 +110,23 @@ def _value(column: Column, text: str) -> str:
     return f'{value} collate "C"' if column.type_oid in _TEXTS else value
 
 
+async def load_sizes(
+    source: Connection, names: Collection[QualifiedName]
+) -> dict[QualifiedName, Size]:
+    """Return the sizes of tables, in one query however many there are."""
+    cursor = source.cursor(row_factory=class_row(Size))
+    await cursor.execute(_SIZES, ([schema for schema, _ in names], [name for _, name in names]))
+    return {(size.schema, size.name): size async for size in cursor}
+
+
 async def plan_chunks(
-    source: Connection, table: CatalogTable, cut: Cut, chunk_bytes: int
+    source: Connection, table: CatalogTable, cut: Cut, size: Size, chunk_bytes: int
 ) -> list[Range]:
     """Return the ranges of a table's chunks, one at least. Reads its index, or sorts its keys."""
-    if not cut.possible or (table.bytes <= chunk_bytes and not table.partitioned):
+    if not cut.possible or size.bytes <= chunk_bytes:
         return [Range()]
-    name = quoted(*table.qualified_name)
-    row = await (await source.execute(_SIZE.format(literal(name)).encode())).fetchone()
-    assert row is not None
-    size, rows = int(str(row[0])), int(str(row[1]))
-    if size <= chunk_bytes:
-        return [Range()]
-    rows = rows or size // _UNKNOWN_ROW_BYTES
-    step = max(1, rows * chunk_bytes // size)
+    rows = size.rows or size.bytes // _UNKNOWN_ROW_BYTES
+    step = max(1, rows * chunk_bytes // size.bytes)
     if not cut.by_index:
         step = max(step, rows // MOST_CHUNKS_WITHOUT_INDEX + 1)
     statement = (

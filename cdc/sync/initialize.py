@@ -16,6 +16,7 @@ from psycopg import sql
 from cdc.errors import CheckFailed, SlotBusy
 from cdc.lsn import Lsn
 from cdc.postgres.catalog_reader import load_catalog
+from cdc.postgres.patience import Waiting, patience
 from cdc.postgres.session import Connection, connect
 from cdc.settings import Settings
 from cdc.source.copied import CopiedTables, load_copied_tables
@@ -62,13 +63,17 @@ class _Pair:
 async def initialize(settings: Settings, *, snapshot: bool) -> Checkpoint:
     """Make the pair ready to stream and return its checkpoint; do only what is still missing.
 
-    Without `snapshot` the target is taken to hold the source's rows already.
+    Without `snapshot` the target is taken to hold the source's rows already. Raises Unavailable
+    where somebody keeps a table locked.
     """
     source_dsn, target_dsn = settings.source.require_dsn(), settings.target.require_dsn()
     async with await connect(source_dsn) as source, await connect_target(target_dsn) as target:
         stream = await ReplicationStream.connect(source_dsn)
         try:
-            return await _initialize(_Pair(settings, source, target, stream), snapshot=snapshot)
+            async with patience(
+                Waiting("source", source, source_dsn), Waiting("target", target, target_dsn)
+            ):
+                return await _initialize(_Pair(settings, source, target, stream), snapshot=snapshot)
         finally:
             await stream.close()
 

@@ -20,7 +20,7 @@ from cdc.postgres.names import quoted
 from cdc.postgres.ordering import reference_order
 from cdc.postgres.session import Connection
 from cdc.settings import Settings
-from cdc.source.chunks import Cut, own, plan_chunks
+from cdc.source.chunks import Cut, load_sizes, own, plan_chunks
 from cdc.source.copied import load_copied_tables
 from cdc.source.publication import PublishedTable
 from cdc.target.copies import CopyRow, begin_copy, mark_complete
@@ -120,15 +120,18 @@ async def begin_copies(
     source: Connection, target: Connection, slot: str, layout: Layout, rows: Collection[CopyRow]
 ) -> None:
     """Cut the tables whose copies have not begun, and make room for them, in one transaction."""
-    new = [row for row in rows if row.name in layout.tables and not row.begun]
+    due = {row.name for row in rows if row.name in layout.tables and not row.begun}
+    sizes = await load_sizes(source, due)
+    # One that was dropped meanwhile has none: the next look leaves it out.
+    new = [row for row in rows if row.name in sizes]
     if not new:
         return
-    names = {row.name for row in new}
+    names = sizes.keys()
     await prepare_tables(target, slot, layout.target, names)
     cuts = {
-        name: await plan_chunks(source, table.source, table.cut, layout.chunk_bytes)
+        name: await plan_chunks(source, table.source, table.cut, sizes[name], layout.chunk_bytes)
         for name, table in layout.tables.items()
-        if name in names
+        if name in sizes
     }
     async with target.transaction():
         keys = await _drop_foreign_keys(target, layout.target, names)

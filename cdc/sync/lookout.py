@@ -2,11 +2,16 @@
 
 Who stands by, who verifies, how much WAL the slot holds back, tables that nobody has heard of: none
 of them sends a sign through the stream. The connection is the lookout's alone.
+
+The source waits for the locks of others where it is asked which tables are published (it opens
+each), and how many rows a partitioned one has. So a table that somebody has for himself
+(ALTER TABLE, VACUUM FULL) could hold up all the rest: such a look is given up, and made again.
 """
 
 import asyncio
 import contextlib
 import logging
+import math
 from time import monotonic
 
 import psycopg
@@ -35,6 +40,9 @@ HEARTBEAT_INTERVAL_S = 10.0
 # How often the published tables are compared with those that are copied.
 TABLES_INTERVAL_S = 30.0
 
+# What waits for a lock for longer is left for the next time: the WAL is looked at meanwhile.
+_LOCK_TIMEOUT = b"set lock_timeout = '500ms'"
+
 
 class Lookout:
     """Looks after one stream."""
@@ -60,26 +68,24 @@ class Lookout:
         self._standby = standby
         self._vantage = vantage
         self._roused = asyncio.Event()
+        self._kept_out = False
 
     async def run(self) -> None:
-        """Look until cancelled; all but who stands by was looked at just now."""
-        sent = looked = monotonic()
-        if self._copier is not None:
-            await self._send_heartbeat()
+        """Look until cancelled."""
+        sent = looked = -math.inf
         while True:
+            await budget.look(self._source, self._settings.source.slot, self._vitals.wal)
+            if monotonic() - sent > HEARTBEAT_INTERVAL_S and self._copier is not None:
+                sent = monotonic()
+                await self._send_heartbeat()
             if self._standby is not None:
                 present = await has_standby(self._source, self._settings.source.slot)
                 self._standby.heed(present=present)
             if self._vantage is not None:
                 await self._vantage.look(self._source)
-            await self._rest()
-            await budget.look(self._source, self._settings.source.slot, self._vitals.wal)
-            if monotonic() - sent > HEARTBEAT_INTERVAL_S and self._copier is not None:
-                sent = monotonic()
-                await self._send_heartbeat()
-            if monotonic() - looked > TABLES_INTERVAL_S:
+            if monotonic() - looked > TABLES_INTERVAL_S and await self._look_unless_locked():
                 looked = monotonic()
-                await self._look_for_tables()
+            await self._rest()
 
     def rouse(self) -> None:
         """Look at once."""
@@ -91,10 +97,17 @@ class Lookout:
                 await self._roused.wait()
         self._roused.clear()
 
-    async def look(self) -> None:
-        """Look at the WAL, and at the tables."""
-        await budget.look(self._source, self._settings.source.slot, self._vitals.wal)
-        await self._look_for_tables()
+    async def _look_unless_locked(self) -> bool:
+        """Look at the tables; return False where a lock was in the way."""
+        try:
+            await self.look_for_tables()
+        except psycopg.errors.LockNotAvailable:
+            if not self._kept_out:
+                log.info("a table of the source is locked: looking for new ones later")
+            self._kept_out = True
+            return False
+        self._kept_out = False
+        return True
 
     async def _send_heartbeat(self) -> None:
         """Write a message into the source's WAL, unless the last one is still on its way."""
@@ -103,8 +116,12 @@ class Lookout:
             # It may have come before the answer did.
             self._heartbeat.arrive(self._progress.reached, monotonic())
 
-    async def _look_for_tables(self) -> None:
-        """Publish and copy tables that nobody has heard of; note how large all are."""
+    async def look_for_tables(self) -> None:
+        """Publish and copy tables that nobody has heard of; note how large all are.
+
+        Raises psycopg.errors.LockNotAvailable if a table is locked.
+        """
+        await self._source.execute(_LOCK_TIMEOUT)
         copier = self._copier
         if copier is not None:
             try:

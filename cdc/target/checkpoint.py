@@ -232,6 +232,10 @@ def _checkpoint(row: _Row) -> Checkpoint:
     )
 
 
+FENCED = "CD001"
+"""SQLSTATE of cdc.advance: the checkpoint is not where we left it."""
+
+
 def fenced(slot: str) -> Fenced:
     """Return the error of a daemon that another one has replaced."""
     return Fenced(

@@ -6,6 +6,7 @@ pipeline, or with COPYs among them as one string (`script`): one round trip, how
 Nothing is decided here, and nothing is retried.
 """
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 
@@ -18,7 +19,9 @@ from cdc.errors import Unavailable
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.session import Connection
+from cdc.target import fingerprint, quarantine
 from cdc.target.action import Action, Copy
+from cdc.target.checkpoint import FENCED, fenced
 from cdc.target.connection import connect_for_rows
 from cdc.target.fingerprint import Fingerprints, load_fingerprints
 from cdc.target.pipelined import run_pipeline
@@ -26,6 +29,8 @@ from cdc.target.plan import Planner
 from cdc.target.quarantine import load_held
 from cdc.target.script import fits_script, run_script
 from cdc.target.tables import prepare_tables
+
+log = logging.getLogger(__name__)
 
 
 class _TextDumper(Dumper):
@@ -97,9 +102,30 @@ class Session:
         """Return what fails if tables that were written are not what they were taken for."""
         return [*self._fingerprints.require_unchanged(names)]
 
+    async def refresh(self, stale: psycopg.Error, names: Collection[QualifiedName]) -> None:
+        """Read again what was found to be another by now (`is_stale`)."""
+        if stale.sqlstate == quarantine.STALE:
+            await self.load_held()
+        else:
+            log.info("tables of the target were altered: reading their definitions again")
+            await self.reload(names)
+
     async def run(self, actions: list[Action]) -> None:
-        """Run actions in order; raise the psycopg.Error of the first that fails."""
-        await run(self.connection, actions)
+        """Run actions in order; raise the psycopg.Error of the first that fails.
+
+        Raises Fenced if another daemon has moved the checkpoint.
+        """
+        try:
+            await run(self.connection, actions)
+        except psycopg.Error as ex:
+            if ex.sqlstate == FENCED:
+                raise fenced(self.slot) from ex
+            raise
+
+
+def is_stale(error: psycopg.Error) -> bool:
+    """Tell whether what a session believes of the target was found to be another by now."""
+    return error.sqlstate in {quarantine.STALE, fingerprint.STALE}
 
 
 async def connect_for_writing(dsn: str) -> Connection:

@@ -1,4 +1,4 @@
-"""The target's transaction: how it begins and ends, and what it holds that is not committed.
+"""The target's transaction: how it begins and ends, what it holds, and the checkpoint it moves.
 
 Mostly one batch, of whole source transactions. A large source transaction comes in several batches:
 then the target's stays open between them, each part under a savepoint, and counts what it holds.
@@ -21,6 +21,8 @@ _COMMIT = Execute(b"commit")
 class Transaction:
     """What the open transaction holds; nothing if none is open."""
 
+    checkpoint: Checkpoint
+    """As it was last committed."""
     is_open: bool = False
     transactions: int = 0
     changes: int = 0
@@ -47,12 +49,10 @@ class Transaction:
         # A constraint that spoke at the COMMIT would take the parts before with it.
         return [CHECK] if self.is_open else []
 
-    def end(
-        self, checkpoint: Checkpoint, end: TransactionEnd, transactions: int, changes: int
-    ) -> list[Action]:
+    def end(self, end: TransactionEnd, transactions: int, changes: int) -> list[Action]:
         """Return how it is committed, with the checkpoint at the end of a source transaction."""
         move = advance(
-            checkpoint,
+            self.checkpoint,
             end.lsn,
             commit_time=end.commit_time,
             transactions=self.transactions + transactions,
@@ -60,10 +60,17 @@ class Transaction:
         )
         return [move, _COMMIT]
 
-    def move(self, checkpoint: Checkpoint, lsn: Lsn) -> list[Action]:
+    def move(self, lsn: Lsn) -> list[Action]:
         """Return the transaction that moves the checkpoint, and nothing else."""
-        move = advance(checkpoint, lsn, commit_time=None, transactions=0, changes=0)
+        move = advance(self.checkpoint, lsn, commit_time=None, transactions=0, changes=0)
         return [_BEGIN, move, _COMMIT]
+
+    def note(self, batch: Batch) -> None:
+        """Note a batch that was written, and committed if it was the last part of anything."""
+        if batch.final:
+            self.committed(batch.end_lsn, len(batch.transactions), batch.changes)
+        else:
+            self.keep(batch)
 
     def keep(self, batch: Batch) -> None:
         """Note a part that was written; the next batch belongs to the same transaction."""
@@ -71,18 +78,15 @@ class Transaction:
         self.transactions += len(batch.transactions)
         self.changes += batch.changes
 
-    def committed(
-        self, checkpoint: Checkpoint, lsn: Lsn, transactions: int, changes: int
-    ) -> Checkpoint:
-        """Return the checkpoint that it left, and be none."""
-        after = replace(
-            checkpoint,
+    def committed(self, lsn: Lsn, transactions: int, changes: int) -> None:
+        """Note that the target has taken it, with the checkpoint at `lsn`; be none."""
+        self.checkpoint = replace(
+            self.checkpoint,
             lsn=lsn,
-            transactions=checkpoint.transactions + self.transactions + transactions,
-            changes=checkpoint.changes + self.changes + changes,
+            transactions=self.checkpoint.transactions + self.transactions + transactions,
+            changes=self.checkpoint.changes + self.changes + changes,
         )
         self.forget()
-        return after
 
     def forget(self) -> None:
         """Hold nothing: it was committed, or is gone with its session."""

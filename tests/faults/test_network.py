@@ -7,13 +7,16 @@ told, and TCP sees a peer in the best of health.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tests.accounts import INSERT, SCHEMA, locked, rows, writing
 from tests.databases import fetch, migrate, run_sql, wait_until
 from tests.faults.proxy import Fault, Proxy, proxied
+from tests.faults.resolver import silent_resolver
 from tests.pair import Pair, same_rows
 from tests.process import STREAMING, all_copied, drain, ok, spawn_cdc, streaming
 
@@ -219,6 +222,18 @@ def test_our_own_walsender_left_behind(tiny: Pair) -> None:
         assert daemon.terminate() == 0, daemon.log()
         proxy.heal()
     same_rows(tiny)
+
+
+@on_each_side
+def test_told_to_stop_while_a_name_is_looked_up(tiny: Pair, tmp_path: Path, side: Side) -> None:
+    """A resolver that does not answer holds nobody up: no thread of ours is waited for."""
+    elsewhere = make_conninfo(tiny.source_dsn, host="db.example.com", hostaddr=None)
+    with (
+        silent_resolver(tmp_path) as (resolver, script),
+        spawn_cdc(tiny, "run", env={f"CDC_{side.upper()}_DSN": elsewhere}, script=script) as daemon,
+    ):
+        resolver.recv(512)
+        assert daemon.terminate() == 0, daemon.log()
 
 
 @on_each_side

@@ -7,10 +7,12 @@ from psycopg import Connection
 
 from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.session import connect, conninfo
+from cdc.source.chunks import Cut, load_sizes, plan_chunks
 from tests.databases import fetch, run_sql, wait_until
 from tests.pair import Pair, same_rows
 from tests.process import run_cdc, spawn_cdc, streaming
 from tests.servers import on_every_version
+from tests.serving import get, serving
 
 
 def test_identity_of_a_row_deleted_and_inserted_again(pair: Pair) -> None:
@@ -69,6 +71,50 @@ def test_told_to_stop_while_a_new_slot_waits(pair: Pair) -> None:
         with spawn_cdc(pair, "run", env=env) as daemon:
             daemon.wait_for_log("a slot is created, which waits")
             assert daemon.terminate() == 0, daemon.log()
+
+
+def test_a_table_of_the_source_that_is_locked(pair: Pair) -> None:
+    """Who has one for himself (VACUUM FULL, ALTER TABLE) holds up neither stream nor heartbeat.
+
+    A new stream began with a look at all tables, which waited for the lock; and each half minute
+    such a look stopped the heartbeat and the WAL budget for as long.
+    """
+    both = "create table credit.a (id int primary key); create table credit.b (id int primary key)"
+    prepare(pair, both)
+    with serving(pair) as (daemon, port), psycopg.connect(pair.source_dsn) as locking:
+        locking.execute("lock table credit.a")
+        slot = "from pg_replication_slots where slot_name = %s"
+        fetch(pair.source_admin_dsn, f"select pg_terminate_backend(active_pid) {slot}", pair.slot)
+        daemon.wait_for_log("trying again")
+        run_sql(pair.source_dsn, "insert into credit.b values (1)")
+        wait_until(lambda: fetch(pair.target_dsn, "select id from credit.b") == [1])
+        # No heartbeat of this stream, and nobody would know.
+        health = "/api/credit/health/databases"
+        wait_until(lambda: get(port, health).json()["lagSeconds"] == 0)
+        late = "create table credit.late as select 1 as id"
+        run_sql(pair.target_dsn, f"{late} where false")
+        run_sql(pair.source_dsn, f"{late}; alter table credit.late replica identity full")
+        daemon.wait_for_log("looking for new ones later")
+        locking.rollback()
+        wait_until(lambda: fetch(pair.target_dsn, "select id from credit.late") == [1])
+        assert daemon.terminate() == 0
+
+
+def test_a_table_of_the_target_that_is_locked(pair: Pair) -> None:
+    """A new session there waits for nobody who has another table than the one that is written.
+
+    It asked for the sizes of all of them, which waits for each lock, and never used them.
+    """
+    both = "create table credit.a (id int primary key); create table credit.b (id int primary key)"
+    prepare(pair, both)
+    with streaming(pair, {"CDC_TARGET_IDLE_DISCONNECT": "0.1"}) as daemon:
+        run_sql(pair.source_dsn, "insert into credit.b values (1)")
+        daemon.wait_for_log("closing the idle session")
+        with psycopg.connect(pair.target_dsn) as locking:
+            locking.execute("lock table credit.a")
+            run_sql(pair.source_dsn, "insert into credit.b values (2)")
+            wait_until(lambda: fetch(pair.target_dsn, "select count(*) from credit.b") == [2])
+        assert daemon.terminate() == 0, daemon.log()
 
 
 def test_table_and_column_made_while_the_daemon_runs(pair: Pair) -> None:
@@ -287,6 +333,36 @@ async def test_catalog_while_tables_are_made(pair: Pair) -> None:
             catalog = await load_catalog(target, ["credit"])
             assert all(table.columns for table in catalog.tables.values())
     migration.join()
+
+
+@on_every_version
+async def test_chunks_of_a_partitioned_table(pair: Pair) -> None:
+    """It is cut as an ordinary table of the same rows is, give or take one.
+
+    ANALYZE notes for a partitioned table how many rows its partitions have. Added to theirs, it
+    made all chunks twice as large as the settings say.
+    """
+    one = "create table credit.one (id int primary key, v text)"
+    parts = "create table credit.parts (id int primary key, v text) partition by range (id)"
+    each = "create table credit.part_{0} partition of credit.parts for values from ({0}) to ({1})"
+    fill = "insert into credit.{} select n, repeat('x', 100) from generate_series(0, 9999) n"
+    run_all(
+        pair.source_dsn,
+        *("create schema credit", one, parts),
+        *(each.format(n, n + 5000) for n in (0, 5000)),
+        *(fill.format(name) for name in ("one", "parts")),
+        *("analyze credit.one", "analyze credit.parts"),
+    )
+    async with await connect(pair.source_dsn) as source:
+        tables = (await load_catalog(source, ["credit"])).tables
+        names = [("credit", "one"), ("credit", "parts")]
+        sizes = await load_sizes(source, names)
+        whole, cut = [
+            len(await plan_chunks(source, table, Cut(table, table, ["id"]), sizes[name], 64 << 10))
+            for name in names
+            if (table := tables[name])
+        ]
+        assert abs(whole - cut) <= 1 < whole
 
 
 def test_truncate_behind_changes_of_its_table_in_a_batch_that_is_replayed(pair: Pair) -> None:

@@ -11,6 +11,7 @@ from tests.databases import confirmed, fetch, migrate, run_sql, wait_until
 from tests.pair import Pair, same_rows
 from tests.process import all_copied, drain, ok, run_cdc, spawn_cdc, streaming
 from tests.servers import stoppable
+from tests.serving import LOOPBACK, free_port, get
 from tests.spooling import (
     DRAINED,
     KEY,
@@ -231,6 +232,28 @@ def test_turned_off_with_changes_in_it(queued: Pair) -> None:
     insert(queued, 101, 110)
     drain(queued)
     assert same_rows(queued) == {"account": 110, "log": 110}
+
+
+def test_how_old_what_is_queued_is(tiny: Pair) -> None:
+    """The copy is as far behind as its first commit is old; so too after a restart."""
+    listening = {"CDC_HTTP_LISTEN": f"{LOOPBACK}:{free_port()}"}
+    port = int(listening["CDC_HTTP_LISTEN"].rpartition(":")[2])
+
+    def behind_s() -> float:
+        lag_s = get(port, "/api/credit/health/databases").json()["lagSeconds"]
+        return float(str(lag_s)) if lag_s is not None else 0.0
+
+    with queueing(tiny, listening) as daemon:
+        wait_until(lambda: behind_s() > 1)
+        daemon.kill()
+    began = time.time()
+    with spawn_cdc(tiny, "run", env=SPOOL | listening) as daemon:
+        daemon.wait_for_log(QUEUEING)
+        wait_until(lambda: behind_s() > 1 + time.time() - began)
+        stoppable(tiny.target).start()
+        daemon.wait_for_log(DRAINED)
+        wait_until(lambda: behind_s() == 0)
+        assert daemon.terminate() == 0, daemon.log()
 
 
 def test_needs_pgoutput(tiny: Pair) -> None:

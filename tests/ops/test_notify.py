@@ -40,6 +40,9 @@ APPLIER = (
     "select pid from pg_stat_activity"
     " where datname = current_database() and application_name = 'cdc'"
 )
+ASLEEP = (
+    "select pid from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
+)
 
 
 @pytest.fixture
@@ -270,10 +273,18 @@ def test_watchdog_while_the_source_is_away(tiny: Pair, manager: Manager) -> None
         manager.wait_for_status("streaming", daemon)
 
 
-def test_no_watchdog_when_the_applier_waits_for_a_lock(tiny: Pair, manager: Manager) -> None:
-    """The stream goes on, systemd hears how far behind it is, and WATCHDOG comes with the lock."""
-    with service(tiny, manager) as daemon:
-        with locked(tiny.target_admin_dsn):
+@pytest.mark.parametrize("keepalives_idle", ["600", "1"], ids=["unwatched", "watched"])
+def test_no_watchdog_when_the_applier_waits_for_us(
+    tiny: Pair, manager: Manager, keepalives_idle: str
+) -> None:
+    """A lock that a session of cdc has may be a knot; nor does it live of whom nobody asks.
+
+    The stream goes on, systemd hears how far behind it is, and WATCHDOG comes with the lock.
+    """
+    asking = make_conninfo(tiny.target_dsn, keepalives_idle=keepalives_idle)
+    ours = make_conninfo(tiny.target_admin_dsn, application_name="cdc copy")
+    with service(tiny, manager, CDC_TARGET_DSN=asking) as daemon:
+        with locked(ours):
             run_sql(tiny.source_dsn, INSERT, 1, 10)
             wait_until(lambda: waits_for_lock(tiny.target_admin_dsn))
             hangs(manager, daemon)
@@ -281,6 +292,28 @@ def test_no_watchdog_when_the_applier_waits_for_a_lock(tiny: Pair, manager: Mana
         manager.wait_for_more(WATCHDOG, daemon, times=3)
         wait_until(lambda: rows(tiny) == 10)
         assert daemon.log().count(NOT_ALIVE) == 1
+
+
+def test_watchdog_while_the_target_is_at_work(tiny: Pair, manager: Manager) -> None:
+    """A statement that takes longer than anybody may stand still, or waits for another's lock.
+
+    The daemon was killed, and again after each start, though the target had said that it works.
+    """
+    asking = make_conninfo(tiny.target_dsn, keepalives_idle=1)
+    slow = "pg_sleep(case id when 1 then 10 else 0 end)::text = ''"
+    run_sql(tiny.target_dsn, f"alter table credit.account add check ({slow})")
+    with service(tiny, manager, CDC_TARGET_DSN=asking) as daemon:
+        run_sql(tiny.source_dsn, INSERT, 1, 10)
+        wait_until(lambda: bool(fetch(tiny.target_admin_dsn, ASLEEP)))
+        lives_on(manager, daemon)
+        wait_until(lambda: rows(tiny) == 10)
+        with locked(tiny.target_admin_dsn):
+            run_sql(tiny.source_dsn, INSERT, 11, 20)
+            daemon.wait_for_log("waiting for a lock that others have")
+            lives_on(manager, daemon)
+            assert "s behind" in manager.status
+        wait_until(lambda: rows(tiny) == 20)
+        assert daemon.terminate() == 0, daemon.log()
 
 
 def test_no_watchdog_when_the_target_does_not_answer(tiny: Pair, manager: Manager) -> None:

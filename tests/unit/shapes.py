@@ -61,7 +61,6 @@ def catalog_table(
         owner="owner",
         replica_identity="d",
         estimated_rows=0,
-        bytes=0,
         deferrable=deferrable,
         columns=tuple(column(c) if isinstance(c, str) else c for c in columns),
         primary_key=tuple(key),

@@ -13,13 +13,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from cdc.assure.spooled import peek
 from cdc.errors import SettingsError, SpoolFailed
 from cdc.lsn import INVALID, Lsn
+from cdc.settings import Settings
 from cdc.sync.position import Held
 from cdc.sync.spool.file import create_file, store_path
 from cdc.sync.spool.record import Record
 from cdc.sync.spool.store import Store
 from cdc.target.checkpoint import SlotIdentity
+from cdc.wire.messages import Begin
+from cdc.wire.replication import XLogData
+from tests.unit.encode import encode, encode_frame
 
 IDENTITY = SlotIdentity("cdc_credit", "7300000000000000001", 1, "postgres")
 KEY = "a key of more than sixteen letters"
@@ -46,6 +51,26 @@ def frames_in(store: Store) -> list[bytes]:
         frames += record.frames
         number += 1
     return frames
+
+
+def test_a_transaction_of_which_a_part_has_come(tmp_path: Path) -> None:
+    """Is queued: counted, beside the daemon too, and as old as its Begin says."""
+    store = make(tmp_path, KEY)
+    here = Settings.model_validate({"state": {"dir": tmp_path}})
+    assert (store.begins(), store.unfinished, peek(here)) == (None, False, None)
+    begin = encode_frame(XLogData(START, START, 0, encode(Begin(Lsn(200), 7_000, 1))))
+    store.append([Record([begin, b"w" + bytes(30)], INVALID, 0)], START)
+    assert (store.begins(), store.unfinished) == (7_000, True)
+    queued = peek(here)
+    assert queued is not None
+    assert (queued.transactions, queued.bytes) == (1, store.size)
+    store.append([whole(b"the rest", end=210)], Lsn(210))
+    assert (store.begins(), store.unfinished, store.transactions) == (7_000, False, 1)
+    queued = peek(here)
+    assert queued is not None
+    assert queued.transactions == 1
+    store.forget(store.last, Lsn(210))
+    assert (store.begins(), store.unfinished, peek(here)) == (None, False, None)
 
 
 # A list as the model

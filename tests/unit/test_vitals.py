@@ -89,14 +89,19 @@ def test_without_a_stream_nobody_knows(phase: Phase) -> None:
     assert lag_s(of) is None
 
 
-def test_what_is_queued_on_disk_is_of_unknown_age() -> None:
-    """Until it is read again: then the oldest that is not applied counts."""
+def test_what_is_queued_on_disk_is_as_old_as_its_first_commit() -> None:
+    """Unknown before that was looked at; once it is read again, the oldest not applied counts."""
     of = vitals()
     of.phase = Phase.SPOOLING
     progress = progress_of(of)
     progress.spooled_transactions, progress.spooled_after = 3, Lsn(40)
     assert (lag_s(of), of.lag_bytes) == (None, 60)
+    progress.spooled_since = NOW_US - 9_000_000
+    assert (lag_s(of), of.lag_bytes) == (9.0, 60)
     progress.replaying = Progress(Lsn(40), Lsn(50), Lsn(40))
+    assert lag_s(of) == 9.0
+    progress.replaying.commit_time = NOW_US - 6_000_000
+    assert lag_s(of) == 6.0
     progress.replaying.begin(NOW_US - 4_000_000)
     assert (lag_s(of), of.lag_bytes) == (4.0, 50)
 

@@ -6,9 +6,9 @@ could: then the target has to be asked.
 
 from cdc.assure.explain.facts import MOSTLY, SourceFacts
 from cdc.assure.explain.findings import Finding, Stage
-from cdc.assure.explain.sessions import blockers_of, end_of
 from cdc.assure.explain.waits import IDLE, STANDBY, UNREAD
 from cdc.lsn import format_lsn
+from cdc.postgres.blockers import blockers_of, end_of
 from cdc.sizes import readable_bytes, readable_seconds
 from cdc.source.lease import is_daemon
 

@@ -5,8 +5,8 @@ Pure functions of the facts. None from `judge_target` means that nobody is seen 
 
 from cdc.assure.explain.facts import MOSTLY, SourceFacts, TargetFacts
 from cdc.assure.explain.findings import Finding, Stage
-from cdc.assure.explain.sessions import blockers_of, end_of
 from cdc.assure.explain.waits import UNREAD
+from cdc.postgres.blockers import blockers_of, end_of
 from cdc.sizes import readable_bytes, readable_seconds
 
 UNSEEN = (

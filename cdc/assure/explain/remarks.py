@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from cdc.assure.explain.facts import Facts, SourceFacts, TargetFacts
 from cdc.assure.explain.findings import Finding, Stage
-from cdc.assure.explain.sessions import blockers_of, described, end_of
 from cdc.budget import Level, WalBudget
 from cdc.lsn import parse_lsn
+from cdc.postgres.blockers import blockers_of, described, end_of
 from cdc.sizes import readable_bytes, readable_seconds
 
 # A transaction that has been writing for so long is worth a word: its rows come when it ends.

@@ -7,7 +7,7 @@ one database twice, or of a server that is too old, the later answers would misl
 
 Promises to change nothing: no statement that writes, on sessions that are read-only. A failed
 connection is raised as psycopg raises it, it is not a finding; a DSN that is not set or cannot be
-read raises SettingsError.
+read raises SettingsError, and a table that somebody keeps locked Unavailable.
 """
 
 import secrets
@@ -28,6 +28,7 @@ from cdc.assure.preflight.dsn import export_dsn
 from cdc.assure.preflight.facts import Facts, Intent
 from cdc.assure.preflight.findings import Finding, Severity, breaks
 from cdc.assure.preflight.loading import load_source, load_target
+from cdc.postgres.patience import Waiting, patience
 from cdc.postgres.session import Connection, Side, connect, conninfo, endpoint
 from cdc.settings import Settings
 from cdc.target.connection import connect_target
@@ -58,6 +59,10 @@ async def preflight(settings: Settings, *, intent: Intent = Intent.ASK) -> list[
     async with (
         await connect(source_dsn, application_name=_NAME) as source,
         await connect_target(target_dsn, application_name=_NAME) as target,
+        patience(
+            Waiting("source", source, source_dsn),
+            Waiting("target", target, target_dsn),
+        ),
     ):
         if await _is_one_database(source, target):
             return [

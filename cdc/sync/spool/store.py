@@ -28,6 +28,9 @@ from cdc.sync.spool.file import TOKEN, VERSION, Range, names
 from cdc.sync.spool.record import Record, pack, unpack
 from cdc.sync.spool.seal import SALT_BYTES, Broken, Seal, seal_of
 from cdc.target.checkpoint import SlotIdentity
+from cdc.wire.messages import Begin
+from cdc.wire.pgoutput import decode
+from cdc.wire.replication import XLogData, decode_frame
 
 # What a checkpoint of SQLite's leaves of its log on the disk.
 _LOG_BYTES = 8 << 20
@@ -107,6 +110,11 @@ class Store:
         """There is no record."""
         return self._range.first == self._range.next
 
+    @property
+    def unfinished(self) -> bool:
+        """The last record is a piece of a transaction whose end has not come yet."""
+        return not self.empty and self.last > self._whole
+
     def begin(self, held: Held) -> None:
         """Make ready to append what comes after `held.upto`: a transaction cut off is dropped."""
         with self._writing():
@@ -143,8 +151,17 @@ class Store:
 
     def read(self, number: int) -> Record | None:
         """Return a record; None where it is still to come, or has no Commit yet."""
-        if number > self._whole:
+        return self._open(number) if number <= self._whole else None
+
+    def begins(self) -> int | None:
+        """Return when the first transaction was committed, as its Begin says; None: it is empty."""
+        if self.empty:
             return None
+        contents = (decode_frame(frame) for frame in self._open(self.first).frames)
+        payloads = (each.payload for each in contents if isinstance(each, XLogData))
+        return next((m.commit_time for m in map(decode, payloads) if isinstance(m, Begin)), None)
+
+    def _open(self, number: int) -> Record:
         with self._explained():
             row = self._db.execute(
                 "select end_lsn, transactions, content from record where id = ?", (number,)

@@ -68,6 +68,7 @@ class Writer:
 
     async def run(self) -> None:
         """Store what comes, until told to stop."""
+        self.progress.spooled_since = await self._thread.run(self._store.begins)
         while (frames := await self._receive()) is not None:
             self.progress.heard_at_s = monotonic()
             few = len(frames) < GATHER_FRAMES
@@ -98,16 +99,20 @@ class Writer:
         )
         if idle or not await self._has_room(records):
             return
+        was_empty = self._store.empty
         await self._thread.run(self._store.append, records, upto)
         self._noted = monotonic()
         self.progress.apply(upto)
+        if was_empty:
+            self.progress.spooled_since = await self._thread.run(self._store.begins)
         self._count()
         self.feedback.wake()
         self.appended.set()
 
     def _count(self) -> None:
         self.progress.spooled_bytes = self._store.size
-        self.progress.spooled_transactions = self._store.transactions
+        # One that is still on its way is queued too: it may be all that there is, and large.
+        self.progress.spooled_transactions = self._store.transactions + self._store.unfinished
         self.progress.spooled_after = None if self._store.empty else self._store.held.after
 
     async def _has_room(self, records: list[Record]) -> bool:

@@ -1,4 +1,4 @@
-"""How a finding speaks of sessions: who they are, what they do, how they are ended. Pure."""
+"""How a message speaks of sessions: who they are, what they do, how they are ended. Pure."""
 
 from collections.abc import Sequence
 
@@ -39,7 +39,7 @@ def end_of(sessions: Sequence[Session], side: Side) -> str:
     pids = [session.pid for session in sessions if session.pid]
     if not pids:
         return (
-            f"select gid, prepared from pg_prepared_xacts;  -- on the {side}; then"
+            f"select gid, prepared from pg_prepared_xacts;  -- on the {side}; then"  # noqa: S608  # by hand
             " COMMIT PREPARED or ROLLBACK PREPARED"
         )
     calls = ", ".join(f"pg_terminate_backend({pid})" for pid in pids[:_SHOWN])
