@@ -29,7 +29,7 @@ from cdc.source.row import row_reader
 from cdc.source.slot import emit_barrier
 from cdc.source.stream import ReplicationStream
 from cdc.sync.copier import Report
-from cdc.sync.pipeline import Limits
+from cdc.sync.limits import Limits
 from cdc.sync.renew import record_loss, renew
 from cdc.sync.spool import choice
 from cdc.sync.spool.alone import replay_alone

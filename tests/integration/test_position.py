@@ -5,16 +5,22 @@ Each test ends at the same place: `cdc run` exits 78, and neither rows nor check
 
 import re
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.databases import checkpoint, confirmed, fetch, migrate, run_sql
+from cdc.lsn import parse_lsn
+from tests.databases import checkpoint, confirmed, fetch, migrate, run_sql, wait_until
 from tests.pair import Pair, same_rows
-from tests.process import Daemon, drain, ok, run_cdc, streaming
+from tests.process import Daemon, drain, ok, run_cdc, spawn_cdc, streaming
 
 SLOT = "select slot_name from pg_replication_slots where slot_name = %s"
+ROW = "select id from credit.account where id = %s"
 LSN = re.compile(r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b")
 
 SCHEMA = """
@@ -30,10 +36,17 @@ def current(pair: Pair) -> Pair:
     run_sql(pair.source_dsn, insert(1))
     ok(pair, "init")
     run_sql(pair.source_dsn, insert(2))
-    for _ in range(2):
-        drain(pair)
-    assert confirmed(pair) != checkpoint(pair)
+    idle(pair)
     return pair
+
+
+def idle(pair: Pair) -> None:
+    """Run the daemon while nothing is published, until it has confirmed other WAL."""
+    with streaming(pair) as daemon:
+        wait_until(lambda: bool(fetch(pair.target_dsn, ROW, 2)))
+        run_sql(pair.source_dsn, "create table public.other (n int); drop table public.other")
+        wait_until(lambda: parse_lsn(confirmed(pair)) > parse_lsn(checkpoint(pair)))
+        assert daemon.terminate() == 0, daemon.log()
 
 
 def test_state_directory_lost(current: Pair) -> None:
@@ -60,8 +73,7 @@ def test_state_of_an_older_idle_time(current: Pair) -> None:
     """A state directory from a backup, older than what was confirmed since, does not do."""
     (file,) = current.state_dir.iterdir()
     old = file.read_bytes()
-    run_sql(current.source_dsn, "create table public.other (n int)")
-    drain(current)
+    idle(current)
     assert file.read_bytes() != old
     file.write_bytes(old)
     halted(current)
@@ -72,6 +84,65 @@ def test_state_that_cannot_be_read(current: Pair) -> None:
     (file,) = current.state_dir.iterdir()
     file.write_bytes(file.read_bytes()[:20])
     assert str(file) in halted(current)
+
+
+@pytest.mark.parametrize("last", [("init",), ("run", "--until-current")])
+def test_state_directory_of_a_command_with_an_end(
+    pair: Pair, tmp_path: Path, last: tuple[str, ...]
+) -> None:
+    """What it confirms of other WAL is in the checkpoint: a daemon with another directory goes on.
+
+    So the first steps may be taken by hand, and the service has a directory of its own.
+    """
+    migrate(pair, SCHEMA)
+    run_sql(pair.source_dsn, insert(1))
+    with writing_others(pair):
+        for verb in (("init",), last):
+            ok(pair, *verb)
+    assert parse_lsn(confirmed(pair)) <= parse_lsn(checkpoint(pair))
+    with streaming(replace(pair, state_dir=tmp_path / "empty")) as daemon:
+        run_sql(pair.source_dsn, insert(2))
+        wait_until(lambda: bool(fetch(pair.target_dsn, ROW, 2)))
+        assert daemon.terminate() == 0, daemon.log()
+    assert same_rows(pair) == {"account": 2}
+
+
+def test_state_directory_of_a_command_that_is_killed(pair: Pair, tmp_path: Path) -> None:
+    """Not even before its end does a command confirm what only its own directory knows of."""
+    migrate(pair, SCHEMA)
+    run_sql(pair.source_dsn, insert(1))
+    ok(pair, "init")
+    with spawn_cdc(pair, "run", "--until-lsn", "FFFFFFFF/0") as command, writing_others(pair):
+        command.wait_for_log("streaming")
+        before = confirmed(pair)
+        # A segment of it is let go all the same.
+        wait_until(lambda: parse_lsn(confirmed(pair)) - parse_lsn(before) > 16 << 20)
+        command.kill()
+    assert parse_lsn(confirmed(pair)) <= parse_lsn(checkpoint(pair))
+    drain(replace(pair, state_dir=tmp_path / "empty"))
+    assert same_rows(pair) == {"account": 1}
+
+
+@contextmanager
+def writing_others(pair: Pair) -> Iterator[None]:
+    """Write WAL of which nothing is copied, all the while."""
+    run_sql(pair.source_dsn, "create table public.other (n text)")
+    done = threading.Event()
+
+    def write() -> None:
+        while not done.wait(0.02):
+            run_sql(
+                pair.source_dsn,
+                "insert into public.other select md5(n::text) from generate_series(1, 10000) n",
+            )
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield
+    finally:
+        done.set()
+        writer.join()
 
 
 @pytest.mark.parametrize("lost", [False, True])
