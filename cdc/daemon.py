@@ -33,7 +33,7 @@ from cdc.sync.limits import Limits
 from cdc.sync.renew import record_loss, renew
 from cdc.sync.spool import choice
 from cdc.sync.spool.alone import replay_alone
-from cdc.sync.start import asking_target
+from cdc.sync.start import asking_target, require_position
 from cdc.sync.turn import Conductor, Copying, Sides, begin_turn
 from cdc.target.apply import Target
 from cdc.target.connection import connect_target
@@ -254,6 +254,7 @@ class Daemon:
         settings = self._settings
         self._unready = unready = await self._prepare()
         if self._until.copied and self._copies is not None and not self._copies.pending:
+            await require_position(settings)
             self._ended = True
             return
         dsn = settings.source.require_dsn()

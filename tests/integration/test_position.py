@@ -16,7 +16,7 @@ import pytest
 
 from cdc.lsn import parse_lsn
 from tests.databases import checkpoint, confirmed, fetch, migrate, run_sql, wait_until
-from tests.pair import Pair, same_rows
+from tests.pair import Pair, execute, same_rows
 from tests.process import Daemon, drain, ok, run_cdc, spawn_cdc, streaming
 
 SLOT = "select slot_name from pg_replication_slots where slot_name = %s"
@@ -123,6 +123,46 @@ def test_state_directory_of_a_command_that_is_killed(pair: Pair, tmp_path: Path)
     assert same_rows(pair) == {"account": 1}
 
 
+@pytest.mark.parametrize("trouble", ["slot gone", "slot lost", "slot made again", "state gone"])
+@pytest.mark.parametrize("flags", [(), ("--no-snapshot",)])
+def test_init_looks_at_the_position(current: Pair, trouble: str, flags: tuple[str, ...]) -> None:
+    """Where the stream could not go on, `init` does not say ready: 78, the range, the way back."""
+    if trouble == "state gone":
+        shutil.rmtree(current.state_dir)
+    elif trouble == "slot lost":
+        lose_slot(current)
+    else:
+        drop_slot(current)
+    if trouble == "slot made again":
+        make_slot(current)
+    before = standing(current)
+    result = run_cdc(current, "init", *flags)
+    assert (result.returncode, result.stdout) == (78, ""), result.stderr
+    assert checkpoint(current) in result.stderr
+    assert "When the slot is lost" in result.stderr
+    assert "CDC_SOURCE_ON_SLOT_LOST=resync" in result.stderr
+    assert standing(current) == before
+    assert ledger(current)[:2] == ["position lost", checkpoint(current)]
+
+
+def test_init_makes_a_new_copy_if_it_is_to(current: Pair) -> None:
+    """With `resync`, `init` itself makes the slot and the copies that its word ready promises."""
+    drop_slot(current)
+    run_sql(current.source_dsn, insert(3))
+    result = run_cdc(current, "init", env={"CDC_SOURCE_ON_SLOT_LOST": "resync"})
+    assert (result.returncode, "ready" in result.stdout) == (0, True), result.stderr
+    assert same_rows(current) == {"account": 3}
+    assert fetch(current.source_dsn, SLOT, current.slot) == [current.slot]
+
+
+def test_init_beside_the_daemon(current: Pair) -> None:
+    """Who streams has found its position to fit: `init` says ready, and leaves it alone."""
+    with streaming(current) as daemon:
+        run_sql(current.source_dsn, "create table public.more as select 1")
+        ok(replace(current, state_dir=current.state_dir / "other"), "init")
+        assert daemon.terminate() == 0, daemon.log()
+
+
 @contextmanager
 def writing_others(pair: Pair) -> Iterator[None]:
     """Write WAL of which nothing is copied, all the while."""
@@ -151,10 +191,7 @@ def test_slot_created_again(current: Pair, *, lost: bool) -> None:
     drop_slot(current)
     if lost:
         run_sql(current.source_dsn, insert(3))
-    run_sql(
-        current.source_dsn,
-        f"select pg_create_logical_replication_slot('{current.slot}', 'pgoutput')",
-    )
+    make_slot(current)
     said = halted(current)
     assert {confirmed(current), checkpoint(current)} <= set(LSN.findall(said))
 
@@ -259,6 +296,27 @@ def insert(n: int) -> str:
 def drop_slot(pair: Pair) -> None:
     """Drop the slot behind the daemon's back."""
     run_sql(pair.source_dsn, f"select pg_drop_replication_slot('{pair.slot}')")
+
+
+def make_slot(pair: Pair) -> None:
+    """Make a slot of the same name, as another one would."""
+    run_sql(pair.source_dsn, "select pg_create_logical_replication_slot(%s, 'pgoutput')", pair.slot)
+
+
+def lose_slot(pair: Pair) -> None:
+    """Have the source write more WAL than it keeps for a slot."""
+    execute(pair.source, "alter system set max_slot_wal_keep_size = '1MB'")
+    execute(pair.source, "select pg_reload_conf()")
+    try:
+        for _ in range(3):
+            execute(pair.source, "select pg_switch_wal()")
+            run_sql(pair.source_admin_dsn, "create table public.some (); drop table public.some")
+        execute(pair.source, "checkpoint")
+        status = "select wal_status from pg_replication_slots where slot_name = %s"
+        wait_until(lambda: fetch(pair.source_dsn, status, pair.slot) == ["lost"])
+    finally:
+        execute(pair.source, "alter system reset max_slot_wal_keep_size")
+        execute(pair.source, "select pg_reload_conf()")
 
 
 def ledger(pair: Pair) -> list[object]:
