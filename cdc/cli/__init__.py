@@ -35,6 +35,12 @@ from cdc.observe.logs import set_up_logging
 # Classes of SQLSTATE whose messages may quote a value: data, constraints, what functions raise.
 _QUOTES_VALUES = {"22", "23", "44", "P0"}
 
+_TRY_AGAIN = "try again: is the host right, is it up, and does it let this machine's address in?"
+_MEND_DSN = (
+    "mend the DSN: user, password, host, database, options; @ # % / : in a password are written as"
+    " %40 %23 %25 %2F %3A"
+)
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -118,7 +124,9 @@ def _unforeseen(error: psycopg.Error) -> CdcError:
     elif error.sqlstate[:2] not in _QUOTES_VALUES:
         reason = f"{reason}: {error.diag.message_primary}"
     if kind is Unavailable:
-        return kind(reason, hint="try again: is it up, and does it let this machine's address in?")
+        return kind(reason, hint=_TRY_AGAIN)
+    if error.sqlstate is None:  # no session came to be
+        to_do = to_do or _MEND_DSN
     return kind(reason, hint=to_do or "`cdc check` looks at both databases")
 
 

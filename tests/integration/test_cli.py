@@ -131,20 +131,46 @@ def test_a_dsn_that_is_not_set(tiny: Pair, verb: tuple[str, ...], side: str) -> 
     assert f"export CDC_{side}_DSN=postgresql://" in result.stderr
 
 
+@pytest.mark.parametrize(("side", "verb"), [("source", ("slot", "list")), ("target", ("status",))])
 @pytest.mark.parametrize(
     ("dsn", "exit_code"),
     [
-        ("postgresql://u:swordfish@[bad", 78),
-        ("password=swordfish sslmode", 78),
-        ("host=127.0.0.1 port=1 password=swordfish", 75),
+        ("postgresql://u:tunafish@[bad", 78),
+        ("postgresql://u:fish@tuna@127.0.0.1:5432/d", 78),
+        ("postgresql://u:fish/tuna@127.0.0.1:5432/d", 78),
+        ("postgresql://u:12/tuna@127.0.0.1:5432/d", 78),
+        ("postgresql://u:tuna@127.0.0.1:fish/d", 78),
+        ("password=tunafish sslmode", 78),
+        ("host=127.0.0.1 password=tunafish sslmode=wrong", 78),
+        ("host=127.0.0.1 password=tunafish connect_timeout=soon", 78),
+        ("host=127.0.0.1 port=1 password=tunafish", 75),
+        ("host=nobody.invalid password=tunafish", 75),
     ],
 )
-def test_a_dsn_that_leads_nowhere(tiny: Pair, dsn: str, exit_code: int) -> None:
-    """One that cannot be read, or where nobody listens: an error without the password in it."""
-    result = run_cdc(tiny, "status", env={"CDC_SOURCE_DSN": dsn})
+def test_a_dsn_that_leads_nowhere(
+    tiny: Pair, dsn: str, exit_code: int, side: str, verb: tuple[str, ...]
+) -> None:
+    """One that cannot be read, or where nobody listens: whose it is, no secret."""
+    variable = f"CDC_{side.upper()}_DSN"
+    result = run_cdc(tiny, *verb, env={variable: dsn})
     assert (result.returncode, result.stdout) == (exit_code, "")
+    assert side in result.stderr
+    assert variable in result.stderr
+    assert not any(part in result.stderr for part in ("tuna", "fish", "Traceback"))
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("verb", [("check",), ("init",), ("run",), ("status",)])
+def test_a_role_that_is_not_let_in(tiny: Pair, side: str, verb: tuple[str, ...]) -> None:
+    """Refused, as for a wrong password: 78, whose DSN is to be mended, and no secret."""
+    variable = f"CDC_{side.upper()}_DSN"
+    dsn = tiny.source_dsn if side == "source" else tiny.target_dsn
+    wrong = make_conninfo(dsn, user="stranger", password="swordfish")
+    result = run_cdc(tiny, *verb, env={variable: wrong})
+    assert (result.returncode, result.stdout) == (78, "")
+    assert f"{side} ({variable})" in result.stderr
+    assert "mend the DSN" in result.stderr
     assert "swordfish" not in result.stderr
-    assert "Traceback" not in result.stderr
 
 
 def test_config_show(tiny: Pair, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def check_source_version(version: int) -> list[Finding]:
 
 def check_pooled(side: Side, dsn: str) -> list[Finding]:
     """Find a pooler's endpoint by its name or port: no session there is ours alone."""
-    given = conninfo_to_dict(conninfo(dsn, application_name=_NAME))
+    given = conninfo_to_dict(conninfo(dsn, application_name=_NAME, side=side))
     hosts = str(given.get("host") or "").split(",")
     ports = str(given.get("port") or 5432).split(",")
     for n, host in enumerate(hosts):
