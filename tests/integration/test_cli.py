@@ -2,17 +2,20 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from cdc import __version__
 from tests.accounts import BOOK_ROWS, BOOKS
-from tests.databases import fetch, migrate, run_sql
-from tests.pair import Pair
+from tests.databases import fetch, migrate, run_sql, wait_until
+from tests.pair import Pair, execute
 from tests.process import ok, run_cdc, slots, streaming
+from tests.servers import SOURCE_ROLE
 
 OPTIONS = {
     ("demo",): ("--rows", "--seconds", "--json"),
@@ -247,6 +250,35 @@ def test_lag(tiny: Pair) -> None:
         assert past.returncode == 1
         assert json.loads(past.stdout)["lag_bytes"] > 10
     ok(tiny, "lag", "--max-bytes", "1000000")
+
+
+def test_lag_in_words(tiny: Pair) -> None:
+    """Where the role may not see for how long the copy is behind, it is told what to grant."""
+    ok(tiny, "init")
+    run_sql(tiny.source_dsn, "update credit.account set note = 'y'")
+    assert "unknown: nobody streams" in ok(tiny, "lag").stdout
+    grant = f"grant pg_read_all_stats to {SOURCE_ROLE}"
+    # Nobody takes a change, so that there is something behind.
+    with locked(tiny), streaming(tiny) as daemon:
+        run_sql(tiny.source_dsn, "update credit.account set note = 'z'")
+        behind = ok(tiny, "lag").stdout
+        assert grant in behind
+        assert "unknown" not in behind
+        assert "unknown" not in ok(tiny, "status").stdout
+        execute(tiny.source, grant)
+        try:
+            wait_until(lambda: grant not in ok(tiny, "lag").stdout)
+        finally:
+            execute(tiny.source, f"revoke pg_read_all_stats from {SOURCE_ROLE}")
+        daemon.kill()
+
+
+@contextmanager
+def locked(pair: Pair) -> Iterator[None]:
+    """Let nobody write a table of the target meanwhile."""
+    with psycopg.connect(pair.target_dsn) as target:
+        target.execute("lock table credit.account in share mode")
+        yield
 
 
 def test_status(tiny: Pair) -> None:
