@@ -29,6 +29,7 @@ from cdc.source.row import row_reader
 from cdc.source.slot import emit_barrier
 from cdc.source.stream import ReplicationStream
 from cdc.sync.copier import Report
+from cdc.sync.follow import done_by_another
 from cdc.sync.limits import Limits
 from cdc.sync.renew import record_loss, renew
 from cdc.sync.spool import choice
@@ -265,6 +266,11 @@ class Daemon:
             if unready is not None:
                 # However long it takes: the source's WAL is watched.
                 await budget.look(source, settings.source.slot, self._vitals.wal)
+            if self._until.asked and await done_by_another(
+                source, settings, self._limits.until, patience_s=PATIENCE_S
+            ):
+                self._ended = True
+                return
             rival = await wait_for_lease(
                 source,
                 settings.source.slot,

@@ -15,7 +15,7 @@ from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.source import budget
 from cdc.source.copied import estimate_rows, load_copied_tables
-from cdc.source.lease import has_standby
+from cdc.source.lease import has_follower, has_standby
 from cdc.source.slot import HEARTBEAT, emit_barrier
 from cdc.sync.adopt import adopt_missing_tables
 from cdc.sync.copier import Copier
@@ -63,8 +63,10 @@ class Lookout:
             await self._send_heartbeat()
         while True:
             if self._standby is not None:
-                present = await has_standby(self._source, self._settings.source.slot)
-                self._standby.heed(present=present)
+                name = self._settings.source.slot
+                present = await has_standby(self._source, name)
+                followed = present and await has_follower(self._source, name)
+                self._standby.heed(present=present, followed=followed)
             await asyncio.sleep(LOOK_INTERVAL_S)
             await budget.look(self._source, self._settings.source.slot, self._vitals.wal)
             if monotonic() - sent > HEARTBEAT_INTERVAL_S and self._copier is not None:

@@ -46,14 +46,18 @@ class Standby:
         self._applier = applier
         self._hold = hold
 
-    def heed(self, *, present: bool) -> None:
-        """Take note of whether there is one; move the checkpoint for it if need be."""
+    def heed(self, *, present: bool, followed: bool) -> None:
+        """Take note of whether there is one; move the checkpoint for it if need be.
+
+        `followed`: it waits for the checkpoint itself, however little it has to move.
+        """
         present = present or self._comes_after
         if present and self._feedback.alone:
             log.info("another daemon stands by: the checkpoint is moved over idle times")
         self._feedback.alone = not present
         progress = self._progress
-        beyond = max(progress.confirmed, progress.received - MARK_BYTES) > progress.applied
+        mark = progress.received - (0 if followed else MARK_BYTES)
+        beyond = max(progress.confirmed, mark) > progress.applied
         busy = progress.pending or not self._applier.free or self._hold.bound is not None
         if present and beyond and not busy:
             at = clock_us()
