@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 the question was answered "no"; 2 usage; 75 a database sta
 tried again); 78 an operator is needed. Results go to stdout, all else to stderr.
 """
 
+import logging
 import signal
 import sys
 import traceback
@@ -31,6 +32,8 @@ from cdc.cli import (
 )
 from cdc.errors import CdcError, NeedsOperator, Unavailable
 from cdc.observe.logs import set_up_logging
+
+log = logging.getLogger("cdc")
 
 # Classes of SQLSTATE whose messages may quote a value: data, constraints, what functions raise.
 _QUOTES_VALUES = {"22", "23", "44", "P0"}
@@ -105,9 +108,10 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Exception as ex:  # noqa: BLE001  # the last place that can keep a value out of the log
-        typer.echo("".join(traceback.format_tb(ex.__traceback__)), err=True)
         problem = f"a fault of cdc itself: {type(ex).__name__}"
-        _fail(NeedsOperator(problem, hint="please report it with the lines above"))
+        hint = "please report it with what is said of where"
+        where = "".join(traceback.format_tb(ex.__traceback__))
+        _fail(NeedsOperator(problem, hint=hint), where=where)
 
 
 def _unforeseen(error: psycopg.Error) -> CdcError:
@@ -130,8 +134,14 @@ def _unforeseen(error: psycopg.Error) -> CdcError:
     return kind(reason, hint=to_do or "`cdc check` looks at both databases")
 
 
-def _fail(error: CdcError) -> None:
-    typer.secho(f"cdc: {error.message}", fg="red", err=True)
-    if error.hint:
-        typer.echo(f"     {error.hint}", err=True)
+def _fail(error: CdcError, *, where: str = "") -> None:
+    """Say last what went wrong and what to do, as the log is written, and end the process."""
+    if sys.stderr.isatty():
+        typer.echo(where, err=True, nl=False)
+        typer.secho(f"cdc: {error.message}", fg="red", err=True)
+        if error.hint:
+            typer.echo(f"     {error.hint}", err=True)
+    else:
+        extra = {"hint": error.hint, "exit_code": error.exit_code}
+        log.error(error.message, extra=extra | ({"where": where} if where else {}))
     sys.exit(error.exit_code)

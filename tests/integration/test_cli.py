@@ -176,6 +176,18 @@ def test_a_role_that_is_not_let_in(tiny: Pair, side: str, verb: tuple[str, ...])
     assert "swordfish" not in result.stderr
 
 
+@pytest.mark.parametrize("verb", [("run",), ("status",), ("lag", "--json")])
+def test_the_last_words_are_a_line_of_the_log(tiny: Pair, verb: tuple[str, ...]) -> None:
+    """Where the log is JSON, so is what a command ends with: problem, hint and exit code."""
+    result = run_cdc(tiny, *verb, env={"CDC_SOURCE_DSN": ""})
+    assert result.returncode == 78
+    last = json.loads(result.stderr.splitlines()[-1])
+    assert (last["level"], last["exit_code"]) == ("error", 78)
+    assert last["message"] == "the source's DSN is not set"
+    assert "export CDC_SOURCE_DSN=postgresql://" in last["hint"]
+    assert all(json.loads(line) for line in result.stderr.splitlines())
+
+
 def test_config_show(tiny: Pair, tmp_path: Path) -> None:
     """Every setting with its value and origin; DSNs are masked, in both forms."""
     file = tmp_path / "cdc.toml"
