@@ -29,6 +29,7 @@ from cdc.cli import (
     run,
     slot,
     status,
+    usage,
 )
 from cdc.errors import CdcError, NeedsOperator, Unavailable
 from cdc.observe.logs import set_up_logging
@@ -44,10 +45,12 @@ _MEND_DSN = (
     " %40 %23 %25 %2F %3A"
 )
 
+_HELP = ["-h", "--help"]
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": _HELP},
 )
 
 
@@ -62,7 +65,9 @@ def cdc(
     context: typer.Context,
     config_file: Annotated[
         Path | None,
-        typer.Option("--config", envvar="CDC_CONFIG", help="A cdc.toml with settings."),
+        typer.Option(
+            "--config", metavar="FILE", envvar="CDC_CONFIG", help="A cdc.toml with settings."
+        ),
     ] = None,
     _version: Annotated[
         bool,
@@ -98,7 +103,7 @@ def main() -> None:
     set_up_logging()
     try:
         # By its name, however it was started: completion goes by it.
-        app(prog_name="cdc")
+        usage.command(app, _HELP)(prog_name="cdc")
     except CdcError as ex:
         _fail(ex)
     except psycopg.Error as ex:

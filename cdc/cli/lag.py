@@ -31,10 +31,12 @@ def lag(
         typer.Option("--target", help="Ask the target for its checkpoint; wakes a sleeping Neon."),
     ] = False,
     max_seconds: Annotated[
-        float | None, typer.Option("--max-seconds", min=0, help="Exit 1 if further behind.")
+        float | None,
+        typer.Option("--max-seconds", metavar="SECONDS", min=0, help="Exit 1 if further behind."),
     ] = None,
     max_bytes: Annotated[
-        int | None, typer.Option("--max-bytes", min=0, help="Exit 1 if further behind.")
+        int | None,
+        typer.Option("--max-bytes", metavar="BYTES", min=0, help="Exit 1 if further behind."),
     ] = None,
 ) -> None:
     """Show how far the target is behind, by asking the source alone.

@@ -82,6 +82,7 @@ def test_help(verb: tuple[str, ...]) -> None:
     result = run_cdc(None, *verb, "--help")
     assert result.returncode == 0, result.stderr
     assert all(option in result.stdout for option in OPTIONS[verb])
+    assert "<bool>" not in result.stdout
 
 
 def test_help_names_every_verb() -> None:
