@@ -5,7 +5,7 @@ from pathlib import Path
 import psycopg
 
 from cdc.demo.workload import load
-from tests.blocks import run_blocks
+from tests.blocks import run_blocks, run_typed
 from tests.pair import Pair, same_rows
 from tests.servers import CHECKOUT
 
@@ -22,3 +22,8 @@ def test_the_first_deployment(pair: Pair, tmp_path: Path) -> None:
     run_blocks("README.md", "resync", pair, tmp_path)
     assert same_rows(pair)["offers"] > 0
     run_blocks("README.md", "quarantine", pair, tmp_path)
+
+
+def test_a_dump_that_fails_is_not_loaded(pair: Pair, tmp_path: Path) -> None:
+    """Typed into a shell, the failure of pg_dump is the end: nothing says that all went well."""
+    assert run_typed("README.md", "deployment", "pg_dump", pair, tmp_path) != 0
