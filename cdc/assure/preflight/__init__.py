@@ -16,6 +16,7 @@ from dataclasses import replace
 from psycopg.conninfo import conninfo_to_dict
 
 from cdc.assure.preflight import (
+    constraints,
     definitions,
     encryption,
     permissions,
@@ -33,7 +34,7 @@ from cdc.settings import Settings
 from cdc.target.connection import connect_target
 
 # What these find on the target concerns single tables.
-_CHECKS_OF_TABLES = (*definitions.CHECKS, *policies.CHECKS)
+_CHECKS_OF_TABLES = (*definitions.CHECKS, *constraints.CHECKS, *policies.CHECKS)
 _CHECKS = (
     publishing.check_schemas,
     encryption.check_encryption,
