@@ -15,6 +15,7 @@ from cdc.assure.preflight.facts import Facts, Intent, Restriction
 from cdc.assure.preflight.findings import Finding, breaks, warns
 from cdc.postgres.catalog import CatalogTable
 from cdc.postgres.names import quoted
+from cdc.settings import parse_table_name
 
 
 def check_stricter_target(facts: Facts) -> Iterator[Finding]:
@@ -39,11 +40,18 @@ def check_stricter_target(facts: Facts) -> Iterator[Finding]:
 
 def check_laxer_target(facts: Facts) -> Iterator[Finding]:
     """Find what the source refuses and the target would take."""
+    keeping = {
+        parse_table_name(name)
+        for name, table in facts.settings.tables.items()
+        if table.deletes != "replicate"
+    }
     for source, target in facts.pairs():
         theirs = facts.target.restrictions.get(target.qualified_name, [])
         for ours in facts.source.restrictions.get(source.qualified_name, []):
             if ours.of_key or _is_implied(ours, by=theirs):
                 continue
+            if ours.unique and source.qualified_name in keeping:
+                continue  # on purpose: see `policies`
             yield warns(
                 "target",
                 str(target),
