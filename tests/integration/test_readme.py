@@ -6,7 +6,8 @@ import psycopg
 
 from cdc.demo.workload import load
 from tests.blocks import run_blocks, run_typed
-from tests.pair import Pair, same_rows
+from tests.pair import SUPABASE_EXTRAS, Pair, same_rows
+from tests.pair import load as load_file
 from tests.servers import CHECKOUT
 
 
@@ -14,6 +15,7 @@ def test_the_first_deployment(pair: Pair, tmp_path: Path) -> None:
     """From two databases, one empty, to a copy that is equal and watched; then a new copy."""
     with psycopg.connect(pair.source_dsn, autocommit=True) as source:
         source.execute((CHECKOUT / "sql/credit/001_add_credit_schema.sql").read_bytes())
+    load_file(pair.source_admin_dsn, SUPABASE_EXTRAS)
     load(pair.source_dsn, 300)
     run_blocks("README.md", "deployment", pair, tmp_path)
     assert same_rows(pair)["offers"] > 0
