@@ -66,7 +66,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _HOPELESS = re.compile(
     r"authentication failed|role .* does not exist|database .* does not exist"
     r"|not permitted to log in|no pg_hba\.conf entry|no password supplied"
-    r"|unsupported startup parameter|tenant or user not found",
+    r"|unsupported startup parameter|tenant or user not found|connection is bad: invalid ",
     re.IGNORECASE,
 )
 
@@ -114,7 +114,7 @@ def described(error: BaseException) -> str:
         # The driver's own words on a connection: it names the server, and no value passed by.
         said = str(error).strip().partition("\n")[0]
         to_do = untrusted(error)
-        return f"{name}: {said}{f'; {to_do}' if to_do else ''}" if said else name
+        return f"{said}{f'; {to_do}' if to_do else ''}" if said else name
     return f"{name} ({code})" if code else name
 
 

@@ -30,11 +30,12 @@ from cdc.source.row import row_reader
 from cdc.source.slot import emit_barrier
 from cdc.source.stream import ReplicationStream
 from cdc.sync.copier import Report
-from cdc.sync.pipeline import Limits
+from cdc.sync.follow import done_by_another
+from cdc.sync.limits import Limits
 from cdc.sync.renew import record_loss, renew
 from cdc.sync.spool import choice
 from cdc.sync.spool.alone import replay_alone
-from cdc.sync.start import asking_target
+from cdc.sync.start import asking_target, require_position
 from cdc.sync.turn import Conductor, Copying, Sides, begin_turn
 from cdc.target.apply import Target
 from cdc.target.connection import connect_target
@@ -234,6 +235,7 @@ class Daemon:
         settings = self._settings
         self._unready = unready = await self._prepare()
         if self._until.copied and self._copies is not None and not self._copies.pending:
+            await require_position(settings)
             self._ended = True
             return
         dsn = settings.source.require_dsn()
@@ -244,6 +246,11 @@ class Daemon:
             if unready is not None:
                 # However long it takes: the source's WAL is watched.
                 await budget.look(source, settings.source.slot, self._vitals.wal)
+            if self._until.asked and await done_by_another(
+                source, settings, self._limits.until, patience_s=PATIENCE_S
+            ):
+                self._ended = True
+                return
             rival = await wait_for_lease(
                 source,
                 settings.source.slot,

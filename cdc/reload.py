@@ -21,8 +21,8 @@ _BESIDE_STREAM = ("http.", "alerts.")
 
 def require_usable(settings: Settings) -> None:
     """Raise SettingsError where no stream could begin with these."""
-    for side in (settings.source, settings.target):
-        conninfo(side.require_dsn(), application_name="cdc")
+    conninfo(settings.source.require_dsn(), application_name="cdc", side="source")
+    conninfo(settings.target.require_dsn(), application_name="cdc", side="target")
     choice.require_spoolable(settings)
 
 

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from cdc.errors import SettingsError
+from cdc.wording import explained
 
 
 class _Section(BaseModel):
@@ -287,6 +288,12 @@ class LoadedSettings:
                 yield Setting(name, getattr(policy, field), origin, "")
 
 
+# What the patterns above mean.
+_FORMS = {
+    "source.slot": "a-z, 0-9 and _, at most 63 of them",
+    "http.listen": "host and port, such as 127.0.0.1:9464, or empty",
+}
+
 _Values = dict[str, dict[str, object]]
 
 _SECRETS = (
@@ -321,15 +328,8 @@ def load_settings(config: Path | None = None) -> LoadedSettings:
     try:
         return LoadedSettings(Settings.model_validate(merged), origins)
     except ValidationError as ex:
-        raise SettingsError(_explain(ex), hint="docs/settings.md has all settings") from None
-
-
-def _explain(error: ValidationError) -> str:
-    """Return what is wrong, without the values: one of them may be a password."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg'].lower()}"
-        for detail in error.errors(include_input=False, include_url=False)
-    )
+        problem = explained(ex, origins, _FORMS)
+        raise SettingsError(problem, hint="docs/settings.md has all settings") from None
 
 
 def _read_file(path: Path) -> _Values:
@@ -381,8 +381,10 @@ def _read_environment() -> _Values:
             )
     try:
         values: _Values = EnvSettingsSource(Settings)()
-    except pydantic_settings.SettingsError as ex:
+    except pydantic_settings.SettingsError:
+        # The only one that is more than a text or a number.
         raise SettingsError(
-            str(ex), hint="""write a list as JSON: CDC_SOURCE_SCHEMAS='["credit"]'"""
+            "CDC_SOURCE_SCHEMAS (source.schemas) has to be a list",
+            hint="""write it as JSON: CDC_SOURCE_SCHEMAS='["credit"]'""",
         ) from None
     return values

@@ -25,13 +25,31 @@ def run_blocks(
     page: str, kind: str, pair: Pair, folder: Path, env: Mapping[str, str] | None = None
 ) -> str:
     """Run a page's blocks of a kind in one shell, and give what they print."""
+    result = _run(f"set -euo pipefail\n{_lines(page, kind)}", pair, folder, env)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def run_typed(page: str, kind: str, word: str, pair: Pair, folder: Path) -> int:
+    """Run those blocks of a kind that have a word, as typed into a shell; give how they end."""
+    return _run(_lines(page, kind, word), pair, folder, None).returncode
+
+
+def _lines(page: str, kind: str, word: str = "") -> str:
     found = BLOCK.findall((CHECKOUT / page).read_text())
-    lines = [line.strip() for name, text in found if name == kind for line in text.splitlines()]
-    assert lines, f"{page} has no {kind}"
+    texts = [text for name, text in found if name == kind and word in text]
+    assert texts, f"{page} has no {kind}"
+    lines = [line.strip() for text in texts for line in text.splitlines()]
+    return "\n".join(line for line in lines if PLACEHOLDER not in line)
+
+
+def _run(
+    script: str, pair: Pair, folder: Path, env: Mapping[str, str] | None
+) -> subprocess.CompletedProcess[str]:
     programs = (Path(sys.executable).parent, find_embedded().bin_dir)
     path = os.pathsep.join([*map(str, programs), os.environ["PATH"]])
-    result = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(n for n in lines if PLACEHOLDER not in n)],
+    return subprocess.run(
+        ["bash", "-c", script],
         cwd=folder,
         env=environment(pair, env) | {"PATH": path},
         capture_output=True,
@@ -39,5 +57,3 @@ def run_blocks(
         timeout=120,
         check=False,
     )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout

@@ -20,7 +20,8 @@ _HEAD = """\
 
 What `/metrics` serves (`http.listen`), and what is pushed by OTLP over HTTP where
 `OTEL_EXPORTER_OTLP_ENDPOINT`, or `OTEL_METRICS_EXPORTER=otlp`, asks for it. A scrape is answered
-from memory: it asks no database, so none wakes Neon.
+from memory: it asks no database, so none wakes Neon. `OTEL_SDK_DISABLED=true` turns off what is
+pushed; `/metrics` stays, unless `http.listen` is empty.
 
 By OTLP the names are those with dots. Counters begin at nought with each process. A metric is
 absent where nobody knows its value, as the lag of a daemon that does not stream. All of them come

@@ -95,6 +95,12 @@ def slots(pair: Pair) -> list[dict[str, object]]:
     return [slot for slot in listed if slot["database"] == pair.slot]
 
 
+def last_words(log: str) -> str:
+    """Give the message and the hint that a log ends with."""
+    said = json.loads(log.splitlines()[-1])
+    return f"{said['message']}\n{said['hint']}"
+
+
 @dataclass(frozen=True, slots=True)
 class Daemon:
     """A command that runs beside the test; its output goes to two files."""

@@ -103,3 +103,19 @@ async def _seconds(source: Connection, slot: Slot) -> float | None:
     )
     row = await cursor.fetchone()
     return None if row is None or row[0] is None else float(str(row[0]))
+
+
+async def why_seconds_are_unknown(source: Connection, lag: Lag) -> str:
+    """Return what a person is told in place of the seconds that a lag lacks."""
+    if not lag.active:
+        return "unknown: nobody streams"
+    cursor = await source.execute(
+        "select quote_ident(current_user) where not pg_has_role('pg_read_all_stats', 'usage')"
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        return "unknown: not measured yet"
+    return (
+        f"hidden from role {row[0]}; on the source, as a superuser:"
+        f" grant pg_read_all_stats to {row[0]}"
+    )

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 the question was answered "no"; 2 usage; 75 a database sta
 tried again); 78 an operator is needed. Results go to stdout, all else to stderr.
 """
 
+import logging
 import signal
 import sys
 import traceback
@@ -15,18 +16,27 @@ import typer
 
 from cdc import __version__
 from cdc.backoff import Verdict, described, judge, untrusted
+from cdc.cli.usage import HELP
 from cdc.cli.verbs import Verbs
 from cdc.errors import CdcError, NeedsOperator, Unavailable
 from cdc.observe.logs import set_up_logging
 
+log = logging.getLogger("cdc")
+
 # Classes of SQLSTATE whose messages may quote a value: data, constraints, what functions raise.
 _QUOTES_VALUES = {"22", "23", "44", "P0"}
+
+_TRY_AGAIN = "try again: is the host right, is it up, and does it let this machine's address in?"
+_MEND_DSN = (
+    "mend the DSN: user, password, host, database, options; @ # % / : in a password are written as"
+    " %40 %23 %25 %2F %3A"
+)
 
 app = typer.Typer(
     cls=Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": HELP},
 )
 
 
@@ -41,7 +51,9 @@ def cdc(
     context: typer.Context,
     config_file: Annotated[
         Path | None,
-        typer.Option("--config", envvar="CDC_CONFIG", help="A cdc.toml with settings."),
+        typer.Option(
+            "--config", metavar="FILE", envvar="CDC_CONFIG", help="A cdc.toml with settings."
+        ),
     ] = None,
     _version: Annotated[
         bool,
@@ -73,9 +85,10 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Exception as ex:  # noqa: BLE001  # the last place that can keep a value out of the log
-        typer.echo("".join(traceback.format_tb(ex.__traceback__)), err=True)
         problem = f"a fault of cdc itself: {type(ex).__name__}"
-        _fail(NeedsOperator(problem, hint="please report it with the lines above"))
+        hint = "please report it with what is said of where"
+        where = "".join(traceback.format_tb(ex.__traceback__))
+        _fail(NeedsOperator(problem, hint=hint), where=where)
 
 
 def _unforeseen(error: psycopg.Error) -> CdcError:
@@ -92,12 +105,20 @@ def _unforeseen(error: psycopg.Error) -> CdcError:
     elif error.sqlstate[:2] not in _QUOTES_VALUES:
         reason = f"{reason}: {error.diag.message_primary}"
     if kind is Unavailable:
-        return kind(reason, hint="try again: is it up, and does it let this machine's address in?")
+        return kind(reason, hint=_TRY_AGAIN)
+    if error.sqlstate is None:  # no session came to be
+        to_do = to_do or _MEND_DSN
     return kind(reason, hint=to_do or "`cdc check` looks at both databases")
 
 
-def _fail(error: CdcError) -> None:
-    typer.secho(f"cdc: {error.message}", fg="red", err=True)
-    if error.hint:
-        typer.echo(f"     {error.hint}", err=True)
+def _fail(error: CdcError, *, where: str = "") -> None:
+    """Say last what went wrong and what to do, as the log is written, and end the process."""
+    if sys.stderr.isatty():
+        typer.echo(where, err=True, nl=False)
+        typer.secho(f"cdc: {error.message}", fg="red", err=True)
+        if error.hint:
+            typer.echo(f"     {error.hint}", err=True)
+    else:
+        extra = {"hint": error.hint, "exit_code": error.exit_code}
+        log.error(error.message, extra=extra | ({"where": where} if where else {}))
     sys.exit(error.exit_code)

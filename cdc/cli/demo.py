@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 def demo(
     rows: Annotated[
-        int, typer.Option("--rows", min=100, help="Rows to load before the copy, about.")
+        int,
+        typer.Option("--rows", metavar="N", min=100, help="Rows to load before the copy, about."),
     ] = 50_000,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=1, help="How long to stream, after the copy.")
+        float,
+        typer.Option(
+            "--seconds", metavar="SECONDS", min=1, help="How long to stream, after the copy."
+        ),
     ] = 10,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cdc.assure.lag import Lag, measure_lag
+from cdc.assure.lag import Lag, measure_lag, why_seconds_are_unknown
 from cdc.assure.watching import Away, watch_lag
 from cdc.cli.output import print_facts, print_json, settings, wal_budget
 from cdc.cli.watch import Display, display
@@ -31,10 +31,12 @@ def lag(
         typer.Option("--target", help="Ask the target for its checkpoint; wakes a sleeping Neon."),
     ] = False,
     max_seconds: Annotated[
-        float | None, typer.Option("--max-seconds", min=0, help="Exit 1 if further behind.")
+        float | None,
+        typer.Option("--max-seconds", metavar="SECONDS", min=0, help="Exit 1 if further behind."),
     ] = None,
     max_bytes: Annotated[
-        int | None, typer.Option("--max-bytes", min=0, help="Exit 1 if further behind.")
+        int | None,
+        typer.Option("--max-bytes", metavar="BYTES", min=0, help="Exit 1 if further behind."),
     ] = None,
 ) -> None:
     """Show how far the target is behind, by asking the source alone.
@@ -48,18 +50,22 @@ def lag(
         if _watch_until(given, limits, json=json, ask_target=target):
             raise typer.Exit(1)
         return
-    measured = asyncio.run(_measure(given, ask_target=target))
+    measured, seconds = asyncio.run(_measure(given, ask_target=target))
     if json:
         print_json(measured)
     else:
-        print_facts(_facts(measured))
+        print_facts(_facts(measured, seconds))
     if measured.exceeds(max_bytes=max_bytes, max_seconds=max_seconds):
         raise typer.Exit(1)
 
 
-async def _measure(given: Settings, *, ask_target: bool) -> Lag:
+async def _measure(given: Settings, *, ask_target: bool) -> tuple[Lag, str]:
+    """Return the lag, and its seconds for people."""
     async with await connect(given.source.require_dsn()) as source:
-        return await measure_lag(source, given, ask_target=ask_target)
+        measured = await measure_lag(source, given, ask_target=ask_target)
+        if measured.lag_seconds is None:
+            return measured, await why_seconds_are_unknown(source, measured)
+        return measured, f"{measured.lag_seconds:.1f} s"
 
 
 def _watch_until(given: Settings, limits: "_Limits", *, json: bool, ask_target: bool) -> bool:
@@ -93,12 +99,11 @@ class _Limits:
     seconds: float | None
 
 
-def _facts(measured: Lag) -> list[tuple[str, str]]:
-    seconds = measured.lag_seconds
+def _facts(measured: Lag, seconds: str) -> list[tuple[str, str]]:
     facts = [
         ("slot", f"{measured.slot} ({'streaming' if measured.active else 'nobody streams'})"),
         ("behind", readable_bytes(measured.lag_bytes)),
-        ("for", "unknown" if seconds is None else f"{seconds:.1f} s"),
+        ("for", seconds),
         ("source", measured.source_lsn),
         ("confirmed", measured.confirmed_flush_lsn or "never"),
     ]

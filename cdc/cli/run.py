@@ -38,7 +38,8 @@ def run(
     """Copy changes from source to target until stopped. Runs `cdc init` first where needed.
 
     SIGTERM or Ctrl-C finishes the batch in hand, confirms it and exits 0. A database that is away
-    is waited for; what needs an operator exits 78 and says what to do.
+    is waited for; what needs an operator exits 78 and says what to do. Beside a daemon that runs,
+    a command with an end waits until that one is so far; one without stands by.
     """
     until = Until(current=until_current, lsn=until_lsn)
     with copy_progress() as report:

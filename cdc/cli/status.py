@@ -31,7 +31,8 @@ def _facts(found: Status) -> list[tuple[str, str]]:
     lag, age = found.lag, found.checkpoint_age_seconds
     quarantined = found.quarantined_changes
     late = of_lag(lag) != GOOD and lag.active
-    behind = f"{readable_bytes(lag.lag_bytes)}, for {readable_seconds(lag.lag_seconds)}"
+    since = "" if lag.lag_seconds is None else f", for {readable_seconds(lag.lag_seconds)}"
+    behind = f"{readable_bytes(lag.lag_bytes)}{since}"
     moved = "" if age is None else f", moved {readable_seconds(age)} ago"
     spooled = (
         f"{readable_bytes(found.spooled_bytes)} in {found.spooled_transactions:,} transactions"

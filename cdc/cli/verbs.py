@@ -8,9 +8,11 @@ from importlib import import_module
 from typing import cast
 
 import typer
-from typer._click import Command, Context  # what TyperGroup's methods are declared with
+from typer._click import Command, Context, Parameter  # what TyperGroup's methods are declared with
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
+
+from cdc.cli.usage import leave_out, leave_out_of
 
 _VERBS = (
     "demo",
@@ -44,6 +46,7 @@ class _Imported(Mapping[str, Command]):
             alone.command()(getattr(module, name))
             found = get_command(alone)
         found.name = name
+        leave_out_of(found)
         return found
 
     def __iter__(self) -> Iterator[str]:
@@ -60,6 +63,12 @@ class Verbs(TyperGroup):
         """Take what typer says, but for the verbs."""
         super().__init__(**named)  # type: ignore[arg-type]  # typer's, as they come
         self.commands = cast("MutableMapping[str, Command]", _Imported())
+
+    def get_params(self, ctx: Context) -> list[Parameter]:
+        """Return the options of `cdc` itself."""
+        parameters = super().get_params(ctx)
+        leave_out(parameters)
+        return parameters
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002  # nothing is hidden
         """Return the names; no verb is imported for them."""

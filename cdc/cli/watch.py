@@ -135,9 +135,10 @@ def bars(values: Iterable[int]) -> str:
 
 def _facts(measured: Lag) -> list[tuple[str, str, str | None]]:
     """Return names, values and colours."""
+    since = measured.lag_seconds
     return [
         ("behind", readable_bytes(measured.lag_bytes), of_lag(measured)),
-        ("for", readable_seconds(measured.lag_seconds), of_lag(measured)),
+        *((("for", readable_seconds(since), of_lag(measured)),) if since is not None else ()),
         ("slot", measured.slot, None),
         ("streaming", "yes" if measured.active else "nobody", GOOD if measured.active else BAD),
         ("confirmed", measured.confirmed_flush_lsn or "never", None),

@@ -96,7 +96,7 @@ async def _rehearse(rows: int, seconds: float, display: Display) -> Outcome:
         loaded = await _load(pair, rows, display)
         async with (
             await connect(pair.source_dsn, application_name="cdc demo") as source,
-            await connect(pair.target_dsn, application_name="cdc demo") as target,
+            await connect(pair.target_dsn, application_name="cdc demo", side="target") as target,
         ):
             with Runner(pair) as runner, Workload(pair.source_dsn, rate=WRITER_RATE) as writer:
                 job = _Job(display, runner, writer, Meter(source, target))

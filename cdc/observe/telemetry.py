@@ -51,6 +51,8 @@ class Telemetry:
         readers: list[MetricReader] = [
             PrometheusMetricReader(scope_info_enabled=False, registry=self._registry)
         ]
+        # It is read (`pushed`). The SDK reads it too, and would leave what is scraped empty.
+        os.environ.pop("OTEL_SDK_DISABLED", None)
         if Signal.METRICS in pushed:
             readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
         self._meters = MeterProvider(readers, resource, shutdown_on_exit=False)

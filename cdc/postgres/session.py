@@ -12,6 +12,8 @@ import asyncio
 import os
 import secrets
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 import psycopg
@@ -77,25 +79,18 @@ INSTANCE = secrets.token_hex(4)
 # The server cuts longer names off.
 _NAME_BYTES = 63
 
+_ESCAPES = "write @ # % / : in a password as %40 %23 %25 %2F %3A"
 
-def conninfo(dsn: str, *, application_name: str, replication: bool = False) -> str:
-    """Return `dsn` with our defaults beneath it and the pinned settings above it."""
-    try:
-        given = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        # The driver's message quotes the string, and that holds the password.
-        raise SettingsError(
-            "a DSN cannot be read",
-            hint="write it as postgresql://user:password@host:5432/database?sslmode=verify-full",
-        ) from None
+Side: TypeAlias = Literal["source", "target"]
+
+
+def conninfo(
+    dsn: str, *, application_name: str, replication: bool = False, side: Side = "source"
+) -> str:
+    """Return `dsn`, a side's, with our defaults beneath it and the pinned settings above it."""
+    given = _read(dsn, side)
     if given.get("sslrootcert") == "system":
         _find_system_roots()
-    if "@" in str(given.get("host") or "")[1:]:  # in front it means an abstract socket
-        # A part of the password, which the driver's messages would quote as the host.
-        raise SettingsError(
-            "a DSN cannot be read: its password holds an @",
-            hint="write @ # % / : in a password as %40 %23 %25 %2F %3A",
-        )
     pins = " ".join(f"-c {name}={value}" for name, value in PINNED.items())
     ours = f"-c wal_sender_timeout={SENDER_TIMEOUT_MS}" if replication else ""
     options = " ".join(str(part) for part in (ours, given.get("options"), pins) if part)
@@ -103,6 +98,32 @@ def conninfo(dsn: str, *, application_name: str, replication: bool = False) -> s
     if replication:
         merged["application_name"] = _with_instance(str(merged["application_name"]))
     return make_conninfo("", **{**merged, "options": options, "client_encoding": "UTF8"})
+
+
+def _read(dsn: str, side: Side) -> dict[str, str | int | None]:
+    """Return what a DSN says; raise SettingsError, which quotes nothing of it.
+
+    A password that is not escaped spills into what is next to it, and the driver would quote that.
+    """
+    problem = f"the DSN of the {side} (CDC_{side.upper()}_DSN) cannot be read"
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        raise SettingsError(
+            problem,
+            hint="write it as postgresql://user:password@host:5432/database?sslmode=verify-full",
+        ) from None
+    if "@" in str(given.get("host") or "")[1:]:  # in front it means an abstract socket
+        raise SettingsError(f"{problem}: its password holds an @", hint=_ESCAPES)
+    # Of a / that is not escaped, the user becomes the host.
+    if not given.keys() & {"user", "password"} and "@" in str(given.get("dbname") or ""):
+        raise SettingsError(f"{problem}: its password holds a /", hint=_ESCAPES)
+    ports = str(given.get("port") or "").split(",")
+    if not all(port.isdecimal() or not port for port in ports):
+        raise SettingsError(
+            f"{problem}: its port is no number, or its password holds a / or :", hint=_ESCAPES
+        )
+    return given
 
 
 def _find_system_roots() -> None:
@@ -126,14 +147,20 @@ def _with_instance(name: str) -> str:
 
 
 async def connect(
-    dsn: str, *, application_name: str = "cdc", awake: Wakefulness | None = None
+    dsn: str,
+    *,
+    application_name: str = "cdc",
+    awake: Wakefulness | None = None,
+    side: Side = "source",
 ) -> Connection:
     """Open an ordinary session in autocommit mode. Raises psycopg.OperationalError.
 
     `awake` hears of each question and its answer.
     """
-    given = conninfo(dsn, application_name=application_name)
-    return await _begun(await WatchedConnection.connect(given, autocommit=True), given, awake)
+    given = conninfo(dsn, application_name=application_name, side=side)
+    with _naming(side):
+        connection = await WatchedConnection.connect(given, autocommit=True)
+        return await _begun(connection, given, awake)
 
 
 async def connect_replication(dsn: str, *, application_name: str = "cdc") -> WatchedConnection:
@@ -142,10 +169,22 @@ async def connect_replication(dsn: str, *, application_name: str = "cdc") -> Wat
     Its name ends with `INSTANCE`, so that what holds a slot is known to be ours.
     """
     given = conninfo(dsn, application_name=application_name, replication=True)
-    connection = await WatchedConnection.connect(
-        given, autocommit=True, prepare_threshold=None, replication="database"
-    )
-    return await _begun(connection, given, None)
+    with _naming("source"):
+        connection = await WatchedConnection.connect(
+            given, autocommit=True, prepare_threshold=None, replication="database"
+        )
+        return await _begun(connection, given, None)
+
+
+@contextmanager
+def _naming(side: Side) -> Iterator[None]:
+    """Say of a session that does not come to be with which side it was to be."""
+    try:
+        yield
+    except psycopg.Error as ex:
+        if ex.sqlstate is not None:
+            raise
+        raise type(ex)(f"{side} (CDC_{side.upper()}_DSN): {ex}") from ex
 
 
 async def _begun(
@@ -166,9 +205,6 @@ async def _begun(
     backend = Backend(int(str(row[0])), str(row[1]))
     connection.watch = Watch(connection, conninfo, backend, awake)
     return connection
-
-
-Side: TypeAlias = Literal["source", "target"]
 
 
 def endpoint(dsn: str) -> str:

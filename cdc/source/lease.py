@@ -4,13 +4,15 @@ Whoever holds the slot is named. A walsender of this very process, left behind b
 was cut, is no rival: its application name ends with our `INSTANCE`, and it is ended. A rival is
 never touched; one that is gone without a word loses the slot after its `wal_sender_timeout`.
 
-Who stands by shares an advisory lock, so that the leader knows: see `sync.standby`.
+Who stands by shares an advisory lock, so that the leader knows, and so does who waits for what the
+leader does: see `sync.standby`.
 """
 
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from time import monotonic
 
 import psycopg
@@ -69,6 +71,32 @@ def is_daemon(application: str) -> bool:
 async def has_standby(source: Connection, name: str) -> bool:
     """Tell whether another daemon waits for the slot."""
     return bool(await holders(source, _standby(name)))
+
+
+async def held_by_another(source: Connection, name: str) -> Slot | None:
+    """Return the slot if a rival streams from it."""
+    slot = await load_slot(source, name)
+    return slot if slot is not None and slot.active and not _is_ours(slot) else None
+
+
+@asynccontextmanager
+async def following(source: Connection, name: str) -> AsyncIterator[None]:
+    """Have the leader know that somebody waits for its checkpoint, and may go on from there."""
+    locks = _standby(name), _follower(name)
+    for lock in locks:
+        await share(source, lock)
+    yield
+    for lock in locks:
+        await unshare(source, lock)
+
+
+async def has_follower(source: Connection, name: str) -> bool:
+    """Tell whether somebody waits for the leader's checkpoint."""
+    return bool(await holders(source, _follower(name)))
+
+
+def _follower(name: str) -> str:
+    return f"cdc until {name}"
 
 
 def _standby(name: str) -> str:

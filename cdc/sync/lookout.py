@@ -21,7 +21,7 @@ from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.source import budget
 from cdc.source.copied import estimate_rows, load_copied_tables
-from cdc.source.lease import has_standby
+from cdc.source.lease import has_follower, has_standby
 from cdc.source.slot import HEARTBEAT, emit_barrier
 from cdc.sync.adopt import adopt_missing_tables
 from cdc.sync.copier import Copier
@@ -79,8 +79,10 @@ class Lookout:
                 sent = monotonic()
                 await self._send_heartbeat()
             if self._standby is not None:
-                present = await has_standby(self._source, self._settings.source.slot)
-                self._standby.heed(present=present)
+                name = self._settings.source.slot
+                present = await has_standby(self._source, name)
+                followed = present and await has_follower(self._source, name)
+                self._standby.heed(present=present, followed=followed)
             if self._vantage is not None:
                 await self._vantage.look(self._source)
             if monotonic() - looked > TABLES_INTERVAL_S and await self._look_unless_locked():

@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic
 
 from cdc.changes.copies import Copies
@@ -34,6 +34,7 @@ from cdc.sync.decoding import Decoding
 from cdc.sync.feedback import Feedback
 from cdc.sync.frames import Frames
 from cdc.sync.hold import Hold
+from cdc.sync.limits import Limits
 from cdc.sync.position import IdleFile
 from cdc.sync.receiver import Receiver, StandStill
 from cdc.sync.standby import Standby
@@ -48,24 +49,6 @@ log = logging.getLogger(__name__)
 # A batch in hand may take this long to finish once we are told to stop.
 STOP_S = 7.0
 FINISH_S = 2.0
-
-
-@dataclass(slots=True)
-class Limits:
-    """When a pipeline ends by itself, and how long it waits for an absent target."""
-
-    until: Lsn | None = None
-    patience_s: float | None = None
-    """None: as long as it takes."""
-    copied: bool = False
-    """End when all tables are copied."""
-    away_s: float | None = None
-    """After so long the target counts as away, and the pipeline ends. None: it waits."""
-
-    @property
-    def asked(self) -> bool:
-        """There is an end."""
-        return self.until is not None or self.copied
 
 
 class Pipeline:
@@ -122,7 +105,13 @@ class Pipeline:
             away_s=limits.away_s,
             applied=self._after_apply,
         )
-        self.standby = Standby(progress, self._feedback, self._applier, self._hold)
+        self.standby = Standby(
+            progress,
+            self._feedback,
+            self._applier,
+            self._hold,
+            comes_after=limits.asked and self._awaits_copies,
+        )
         """To be told whether another daemon stands by."""
         self._handing_over = False
         self._free = asyncio.Event()
@@ -145,6 +134,8 @@ class Pipeline:
                 bursts = tasks.create_task(self._bursts.run(self._progress, offer=self._offer))
                 await self._receive_until_stopped()
                 await self._finish_applying(apply)
+                if not self._stopping.is_set():
+                    await self.standby.leave(self._target, self._copies)
                 feedback.cancel()
                 bursts.cancel()
         except BaseExceptionGroup as group:

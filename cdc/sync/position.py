@@ -28,7 +28,10 @@ from cdc.lsn import Lsn, format_lsn, parse_lsn
 from cdc.source.slot import Slot
 from cdc.target.checkpoint import Checkpoint, SlotIdentity
 
-_MISSING = "changes may be missing on the target: make a new copy (README, “When the slot is lost”)"
+_MISSING = (
+    "changes may be missing on the target: make a new copy, with CDC_SOURCE_ON_SLOT_LOST=resync, or"
+    " by hand (README, “When the slot is lost”)"
+)
 
 
 @dataclass(slots=True, frozen=True)

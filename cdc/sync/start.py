@@ -15,14 +15,16 @@ import psycopg
 from cdc.backoff import Verdict, described, judge
 from cdc.errors import CdcError, CheckFailed, PositionLost, TargetAway, Unavailable
 from cdc.lsn import Lsn
-from cdc.postgres.session import Connection
+from cdc.postgres.session import Connection, connect
 from cdc.progress import Progress
 from cdc.settings import Settings, SourceSettings
 from cdc.source.slot import busy, load_slot
 from cdc.source.stream import ReplicationStream
 from cdc.sync.position import Held, IdleFile, check_identity, check_position
+from cdc.sync.spool import choice
 from cdc.target.apply import Target
 from cdc.target.checkpoint import Checkpoint, SlotIdentity, load_checkpoint
+from cdc.target.connection import connect_target
 from cdc.target.ledger import record_gap
 
 _CheckCheckpoint: TypeAlias = Callable[[Checkpoint], Awaitable[None]]
@@ -61,6 +63,31 @@ async def start_stream(
         lsn = checkpoint.lsn
         await stream.start(settings.source, lsn)
     return Progress(lsn, lsn, lsn)
+
+
+async def require_position(settings: Settings) -> None:
+    """Raise PositionLost, as the start of a stream would, where none is to be started.
+
+    Who streams at this moment has found out for itself.
+    """
+    source_dsn, target_dsn = settings.source.require_dsn(), settings.target.require_dsn()
+    async with await connect(source_dsn) as source, await connect_target(target_dsn) as target:
+        stream = await ReplicationStream.connect(source_dsn)
+        try:
+            identity = identify(stream, settings)
+        finally:
+            await stream.close()
+        slot = await load_slot(source, identity.slot)
+        if slot is not None and slot.active:
+            return
+        store = choice.open_spool(settings, identity)
+        try:
+            held = None if store is None else store.held
+            check = partial(_check, source, identity, IdleFile(settings.state_dir, identity), held)
+            await _load_and_check(source, target, identity.slot, check)
+        finally:
+            if store is not None:
+                store.close()
 
 
 def identify(stream: ReplicationStream, settings: Settings) -> SlotIdentity:

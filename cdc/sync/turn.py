@@ -22,8 +22,9 @@ from cdc.sync.copier import Copier, Report
 from cdc.sync.decoding import Decoding, open_decoding
 from cdc.sync.feedback import status_interval
 from cdc.sync.hold import Hold
+from cdc.sync.limits import Limits
 from cdc.sync.lookout import Lookout
-from cdc.sync.pipeline import Limits, Pipeline
+from cdc.sync.pipeline import Pipeline
 from cdc.sync.position import IdleFile
 from cdc.sync.report import log_progress
 from cdc.sync.spool import choice

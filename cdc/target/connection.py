@@ -23,7 +23,9 @@ async def connect_target(dsn: str, *, application_name: str = "cdc") -> Connecti
     """Open an ordinary session on the target. Raises psycopg.OperationalError."""
     AWAKE.begin(monotonic())
     try:
-        connection = await connect(dsn, application_name=application_name, awake=AWAKE)
+        connection = await connect(
+            dsn, application_name=application_name, awake=AWAKE, side="target"
+        )
     except psycopg.OperationalError:
         AWAKE.answers = False
         raise

@@ -94,6 +94,19 @@ async def load_copies(connection: Connection, slot: str) -> list[CopyRow]:
         return []
 
 
+async def count_due(connection: Connection, slot: str) -> int:
+    """Return how many tables are still to be copied; not those that the target lacks."""
+    cursor = await connection.execute(
+        "select count(*)::int from cdc.copy where slot = %s and completed_at is null"
+        " and (begun_at is not null"
+        "      or to_regclass(format('%%I.%%I', table_schema, table_name)) is not null)",
+        (slot,),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(str(row[0]))
+
+
 def mirror(rows: Iterable[CopyRow]) -> Copies:
     """Return the copies as whoever folds changes needs them."""
     copies = Copies(

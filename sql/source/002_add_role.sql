@@ -6,3 +6,6 @@ create role cdc with login replication bypassrls;
 grant usage on schema credit to cdc;
 grant select on all tables in schema credit to cdc;
 alter default privileges in schema credit grant select on tables to cdc;
+
+-- Not needed to copy; without it `cdc lag` knows of bytes and of no seconds. As who may grant it:
+-- grant pg_read_all_stats to cdc;

@@ -307,9 +307,14 @@ def test_startup_options_in_the_dsn(pair: Pair) -> None:
 def test_error_of_the_initial_copy_names_no_value(pair: Pair) -> None:
     """A row that the target refuses in the initial copy: 78, the table, no value, no traceback."""
     for dsn in (pair.source_dsn, pair.target_dsn):
-        run_all(dsn, "create schema credit", "create table credit.t (id int primary key, s text)")
+        run_all(
+            dsn,
+            "create schema credit",
+            "create domain credit.number as int",
+            "create table credit.t (id credit.number primary key, s text)",
+        )
     run_all(pair.source_dsn, "insert into credit.t values (4711, 'secret')")
-    run_all(pair.target_dsn, "alter table credit.t add check (id < 1000)")
+    run_all(pair.target_dsn, "alter domain credit.number add check (value < 1000)")
     result = run_cdc(pair, "init")
     assert result.returncode == 78
     assert "credit.t cannot be copied" in result.stderr

@@ -2,17 +2,20 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from cdc import __version__
 from tests.accounts import BOOK_ROWS, BOOKS
-from tests.databases import fetch, migrate, run_sql
-from tests.pair import Pair
+from tests.databases import fetch, migrate, run_sql, wait_until
+from tests.pair import Pair, execute
 from tests.process import ok, run_cdc, slots, streaming
+from tests.servers import SOURCE_ROLE
 
 OPTIONS = {
     ("demo",): ("--rows", "--seconds", "--json"),
@@ -80,6 +83,7 @@ def test_help(verb: tuple[str, ...]) -> None:
     result = run_cdc(None, *verb, "--help")
     assert result.returncode == 0, result.stderr
     assert all(option in result.stdout for option in OPTIONS[verb])
+    assert "<bool>" not in result.stdout
 
 
 def test_help_names_every_verb() -> None:
@@ -132,20 +136,58 @@ def test_a_dsn_that_is_not_set(tiny: Pair, verb: tuple[str, ...], side: str) -> 
     assert f"export CDC_{side}_DSN=postgresql://" in result.stderr
 
 
+@pytest.mark.parametrize(("side", "verb"), [("source", ("slot", "list")), ("target", ("status",))])
 @pytest.mark.parametrize(
     ("dsn", "exit_code"),
     [
-        ("postgresql://u:swordfish@[bad", 78),
-        ("password=swordfish sslmode", 78),
-        ("host=127.0.0.1 port=1 password=swordfish", 75),
+        ("postgresql://u:tunafish@[bad", 78),
+        ("postgresql://u:fish@tuna@127.0.0.1:5432/d", 78),
+        ("postgresql://u:fish/tuna@127.0.0.1:5432/d", 78),
+        ("postgresql://u:12/tuna@127.0.0.1:5432/d", 78),
+        ("postgresql://u:tuna@127.0.0.1:fish/d", 78),
+        ("password=tunafish sslmode", 78),
+        ("host=127.0.0.1 password=tunafish sslmode=wrong", 78),
+        ("host=127.0.0.1 password=tunafish connect_timeout=soon", 78),
+        ("host=127.0.0.1 port=1 password=tunafish", 75),
+        ("host=nobody.invalid password=tunafish", 75),
     ],
 )
-def test_a_dsn_that_leads_nowhere(tiny: Pair, dsn: str, exit_code: int) -> None:
-    """One that cannot be read, or where nobody listens: an error without the password in it."""
-    result = run_cdc(tiny, "status", env={"CDC_SOURCE_DSN": dsn})
+def test_a_dsn_that_leads_nowhere(
+    tiny: Pair, dsn: str, exit_code: int, side: str, verb: tuple[str, ...]
+) -> None:
+    """One that cannot be read, or where nobody listens: whose it is, no secret."""
+    variable = f"CDC_{side.upper()}_DSN"
+    result = run_cdc(tiny, *verb, env={variable: dsn})
     assert (result.returncode, result.stdout) == (exit_code, "")
+    assert side in result.stderr
+    assert variable in result.stderr
+    assert not any(part in result.stderr for part in ("tuna", "fish", "Traceback"))
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("verb", [("check",), ("init",), ("run",), ("status",)])
+def test_a_role_that_is_not_let_in(tiny: Pair, side: str, verb: tuple[str, ...]) -> None:
+    """Refused, as for a wrong password: 78, whose DSN is to be mended, and no secret."""
+    variable = f"CDC_{side.upper()}_DSN"
+    dsn = tiny.source_dsn if side == "source" else tiny.target_dsn
+    wrong = make_conninfo(dsn, user="stranger", password="swordfish")
+    result = run_cdc(tiny, *verb, env={variable: wrong})
+    assert (result.returncode, result.stdout) == (78, "")
+    assert f"{side} ({variable})" in result.stderr
+    assert "mend the DSN" in result.stderr
     assert "swordfish" not in result.stderr
-    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("verb", [("run",), ("status",), ("lag", "--json")])
+def test_the_last_words_are_a_line_of_the_log(tiny: Pair, verb: tuple[str, ...]) -> None:
+    """Where the log is JSON, so is what a command ends with: problem, hint and exit code."""
+    result = run_cdc(tiny, *verb, env={"CDC_SOURCE_DSN": ""})
+    assert result.returncode == 78
+    last = json.loads(result.stderr.splitlines()[-1])
+    assert (last["level"], last["exit_code"]) == ("error", 78)
+    assert last["message"] == "the source's DSN is not set"
+    assert "export CDC_SOURCE_DSN=postgresql://" in last["hint"]
+    assert all(json.loads(line) for line in result.stderr.splitlines())
 
 
 def test_config_show(tiny: Pair, tmp_path: Path) -> None:
@@ -222,6 +264,35 @@ def test_lag(tiny: Pair) -> None:
         assert past.returncode == 1
         assert json.loads(past.stdout)["lag_bytes"] > 10
     ok(tiny, "lag", "--max-bytes", "1000000")
+
+
+def test_lag_in_words(tiny: Pair) -> None:
+    """Where the role may not see for how long the copy is behind, it is told what to grant."""
+    ok(tiny, "init")
+    run_sql(tiny.source_dsn, "update credit.account set note = 'y'")
+    assert "unknown: nobody streams" in ok(tiny, "lag").stdout
+    grant = f"grant pg_read_all_stats to {SOURCE_ROLE}"
+    # Nobody takes a change, so that there is something behind.
+    with locked(tiny), streaming(tiny) as daemon:
+        run_sql(tiny.source_dsn, "update credit.account set note = 'z'")
+        behind = ok(tiny, "lag").stdout
+        assert grant in behind
+        assert "unknown" not in behind
+        assert "unknown" not in ok(tiny, "status").stdout
+        execute(tiny.source, grant)
+        try:
+            wait_until(lambda: grant not in ok(tiny, "lag").stdout)
+        finally:
+            execute(tiny.source, f"revoke pg_read_all_stats from {SOURCE_ROLE}")
+        daemon.kill()
+
+
+@contextmanager
+def locked(pair: Pair) -> Iterator[None]:
+    """Let nobody write a table of the target meanwhile."""
+    with psycopg.connect(pair.target_dsn) as target:
+        target.execute("lock table credit.account in share mode")
+        yield
 
 
 def test_status(tiny: Pair) -> None:

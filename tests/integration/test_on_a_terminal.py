@@ -103,14 +103,23 @@ def test_a_verification(tiny: Pair) -> None:
     assert verdict.startswith("equal at ")
 
 
+def test_last_words(tiny: Pair) -> None:
+    """A failure is text: the problem in red, below it what to do."""
+    run_sql(tiny.source_dsn, "select pg_drop_replication_slot(%s)", tiny.slot)
+    drawn = on_terminal(tiny, "lag", exit_code=78)
+    assert drawn.startswith(
+        f"\x1b[{RED}mcdc: the source has no slot {tiny.slot}\x1b[0m\n     `cdc "
+    )
+
+
 def colours(pair: Pair) -> dict[str, tuple[str, str]]:
     """Give the colour and the text of each value of `cdc status` that has a colour."""
     found = COLOURED.findall(on_terminal(pair, "status"))
     return {name: (colour, value) for name, colour, value in found}
 
 
-def on_terminal(pair: Pair, *arguments: str) -> str:
-    """Give what a command draws that ends with 0."""
+def on_terminal(pair: Pair, *arguments: str, exit_code: int = 0) -> str:
+    """Give what a command draws."""
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "cdc", *arguments]
     given = environment(pair, {"TERM": "xterm"})
@@ -123,5 +132,5 @@ def on_terminal(pair: Pair, *arguments: str) -> str:
         except OSError:
             pass  # the end of a terminal is an error on Linux
         os.close(leader)
-        assert process.wait() == 0, drawn
+        assert process.wait() == exit_code, drawn
     return drawn.decode().replace("\r\n", "\n")

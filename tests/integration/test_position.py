@@ -5,16 +5,22 @@ Each test ends at the same place: `cdc run` exits 78, and neither rows nor check
 
 import re
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.databases import checkpoint, confirmed, fetch, migrate, run_sql
-from tests.pair import Pair, same_rows
-from tests.process import Daemon, drain, ok, run_cdc, streaming
+from cdc.lsn import parse_lsn
+from tests.databases import checkpoint, confirmed, fetch, migrate, run_sql, wait_until
+from tests.pair import Pair, execute, same_rows
+from tests.process import Daemon, drain, ok, run_cdc, spawn_cdc, streaming
 
 SLOT = "select slot_name from pg_replication_slots where slot_name = %s"
+ROW = "select id from credit.account where id = %s"
 LSN = re.compile(r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b")
 
 SCHEMA = """
@@ -30,10 +36,17 @@ def current(pair: Pair) -> Pair:
     run_sql(pair.source_dsn, insert(1))
     ok(pair, "init")
     run_sql(pair.source_dsn, insert(2))
-    for _ in range(2):
-        drain(pair)
-    assert confirmed(pair) != checkpoint(pair)
+    idle(pair)
     return pair
+
+
+def idle(pair: Pair) -> None:
+    """Run the daemon while nothing is published, until it has confirmed other WAL."""
+    with streaming(pair) as daemon:
+        wait_until(lambda: bool(fetch(pair.target_dsn, ROW, 2)))
+        run_sql(pair.source_dsn, "create table public.other (n int); drop table public.other")
+        wait_until(lambda: parse_lsn(confirmed(pair)) > parse_lsn(checkpoint(pair)))
+        assert daemon.terminate() == 0, daemon.log()
 
 
 def test_state_directory_lost(current: Pair) -> None:
@@ -60,8 +73,7 @@ def test_state_of_an_older_idle_time(current: Pair) -> None:
     """A state directory from a backup, older than what was confirmed since, does not do."""
     (file,) = current.state_dir.iterdir()
     old = file.read_bytes()
-    run_sql(current.source_dsn, "create table public.other (n int)")
-    drain(current)
+    idle(current)
     assert file.read_bytes() != old
     file.write_bytes(old)
     halted(current)
@@ -74,16 +86,112 @@ def test_state_that_cannot_be_read(current: Pair) -> None:
     assert str(file) in halted(current)
 
 
+@pytest.mark.parametrize("last", [("init",), ("run", "--until-current")])
+def test_state_directory_of_a_command_with_an_end(
+    pair: Pair, tmp_path: Path, last: tuple[str, ...]
+) -> None:
+    """What it confirms of other WAL is in the checkpoint: a daemon with another directory goes on.
+
+    So the first steps may be taken by hand, and the service has a directory of its own.
+    """
+    migrate(pair, SCHEMA)
+    run_sql(pair.source_dsn, insert(1))
+    with writing_others(pair):
+        for verb in (("init",), last):
+            ok(pair, *verb)
+    assert parse_lsn(confirmed(pair)) <= parse_lsn(checkpoint(pair))
+    with streaming(replace(pair, state_dir=tmp_path / "empty")) as daemon:
+        run_sql(pair.source_dsn, insert(2))
+        wait_until(lambda: bool(fetch(pair.target_dsn, ROW, 2)))
+        assert daemon.terminate() == 0, daemon.log()
+    assert same_rows(pair) == {"account": 2}
+
+
+def test_state_directory_of_a_command_that_is_killed(pair: Pair, tmp_path: Path) -> None:
+    """Not even before its end does a command confirm what only its own directory knows of."""
+    migrate(pair, SCHEMA)
+    run_sql(pair.source_dsn, insert(1))
+    ok(pair, "init")
+    with spawn_cdc(pair, "run", "--until-lsn", "FFFFFFFF/0") as command, writing_others(pair):
+        command.wait_for_log("streaming")
+        before = confirmed(pair)
+        # A segment of it is let go all the same.
+        wait_until(lambda: parse_lsn(confirmed(pair)) - parse_lsn(before) > 16 << 20)
+        command.kill()
+    assert parse_lsn(confirmed(pair)) <= parse_lsn(checkpoint(pair))
+    drain(replace(pair, state_dir=tmp_path / "empty"))
+    assert same_rows(pair) == {"account": 1}
+
+
+@pytest.mark.parametrize("trouble", ["slot gone", "slot lost", "slot made again", "state gone"])
+@pytest.mark.parametrize("flags", [(), ("--no-snapshot",)])
+def test_init_looks_at_the_position(current: Pair, trouble: str, flags: tuple[str, ...]) -> None:
+    """Where the stream could not go on, `init` does not say ready: 78, the range, the way back."""
+    if trouble == "state gone":
+        shutil.rmtree(current.state_dir)
+    elif trouble == "slot lost":
+        lose_slot(current)
+    else:
+        drop_slot(current)
+    if trouble == "slot made again":
+        make_slot(current)
+    before = standing(current)
+    result = run_cdc(current, "init", *flags)
+    assert (result.returncode, result.stdout) == (78, ""), result.stderr
+    assert checkpoint(current) in result.stderr
+    assert "When the slot is lost" in result.stderr
+    assert "CDC_SOURCE_ON_SLOT_LOST=resync" in result.stderr
+    assert standing(current) == before
+    assert ledger(current)[:2] == ["position lost", checkpoint(current)]
+
+
+def test_init_makes_a_new_copy_if_it_is_to(current: Pair) -> None:
+    """With `resync`, `init` itself makes the slot and the copies that its word ready promises."""
+    drop_slot(current)
+    run_sql(current.source_dsn, insert(3))
+    result = run_cdc(current, "init", env={"CDC_SOURCE_ON_SLOT_LOST": "resync"})
+    assert (result.returncode, "ready" in result.stdout) == (0, True), result.stderr
+    assert same_rows(current) == {"account": 3}
+    assert fetch(current.source_dsn, SLOT, current.slot) == [current.slot]
+
+
+def test_init_beside_the_daemon(current: Pair) -> None:
+    """Who streams has found its position to fit: `init` says ready, and leaves it alone."""
+    with streaming(current) as daemon:
+        run_sql(current.source_dsn, "create table public.more as select 1")
+        ok(replace(current, state_dir=current.state_dir / "other"), "init")
+        assert daemon.terminate() == 0, daemon.log()
+
+
+@contextmanager
+def writing_others(pair: Pair) -> Iterator[None]:
+    """Write WAL of which nothing is copied, all the while."""
+    run_sql(pair.source_dsn, "create table public.other (n text)")
+    done = threading.Event()
+
+    def write() -> None:
+        while not done.wait(0.02):
+            run_sql(
+                pair.source_dsn,
+                "insert into public.other select md5(n::text) from generate_series(1, 10000) n",
+            )
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield
+    finally:
+        done.set()
+        writer.join()
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_slot_created_again(current: Pair, *, lost: bool) -> None:
     """A slot of the same name that another one made, whether or not changes were lost between."""
     drop_slot(current)
     if lost:
         run_sql(current.source_dsn, insert(3))
-    run_sql(
-        current.source_dsn,
-        f"select pg_create_logical_replication_slot('{current.slot}', 'pgoutput')",
-    )
+    make_slot(current)
     said = halted(current)
     assert {confirmed(current), checkpoint(current)} <= set(LSN.findall(said))
 
@@ -188,6 +296,27 @@ def insert(n: int) -> str:
 def drop_slot(pair: Pair) -> None:
     """Drop the slot behind the daemon's back."""
     run_sql(pair.source_dsn, f"select pg_drop_replication_slot('{pair.slot}')")
+
+
+def make_slot(pair: Pair) -> None:
+    """Make a slot of the same name, as another one would."""
+    run_sql(pair.source_dsn, "select pg_create_logical_replication_slot(%s, 'pgoutput')", pair.slot)
+
+
+def lose_slot(pair: Pair) -> None:
+    """Have the source write more WAL than it keeps for a slot."""
+    execute(pair.source, "alter system set max_slot_wal_keep_size = '1MB'")
+    execute(pair.source, "select pg_reload_conf()")
+    try:
+        for _ in range(3):
+            execute(pair.source, "select pg_switch_wal()")
+            run_sql(pair.source_admin_dsn, "create table public.some (); drop table public.some")
+        execute(pair.source, "checkpoint")
+        status = "select wal_status from pg_replication_slots where slot_name = %s"
+        wait_until(lambda: fetch(pair.source_dsn, status, pair.slot) == ["lost"])
+    finally:
+        execute(pair.source, "alter system reset max_slot_wal_keep_size")
+        execute(pair.source, "select pg_reload_conf()")
 
 
 def ledger(pair: Pair) -> list[object]:

@@ -48,13 +48,16 @@ def test_what_kept_rows_refer_to_has_to_be_kept(credit_pair: Pair) -> None:
 
 def test_unique_values_of_kept_rows(credit_pair: Pair) -> None:
     """A value that is taken for ever is worth a warning, and an index on live rows alone."""
-    run_sql(credit_pair.target_dsn, "create unique index one on credit.providers (created_at)")
+    for dsn in (credit_pair.source_dsn, credit_pair.target_dsn):
+        run_sql(dsn, "create unique index one on credit.providers (created_at)")
     config = use(credit_pair, SOFT.format("providers"))
     mend(credit_pair, the(ask(credit_pair, config), MISSING_MARKER))
     expected: Expected = (WARNS, "target", "credit.providers", "unique index on (created_at)")
     mend(credit_pair, the(ask(credit_pair, config), expected))
     run_sql(credit_pair.target_dsn, "drop index credit.one")
-    assert matching(ask(credit_pair, config), expected[2], expected[3]) == []
+    after = ask(credit_pair, config)
+    assert matching(after, expected[2], expected[3]) == []
+    assert matching(after, expected[2], "lacks one") == []
     init(credit_pair)
 
 

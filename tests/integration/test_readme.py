@@ -5,8 +5,9 @@ from pathlib import Path
 import psycopg
 
 from cdc.demo.workload import load
-from tests.blocks import run_blocks
-from tests.pair import Pair, same_rows
+from tests.blocks import run_blocks, run_typed
+from tests.pair import SUPABASE_EXTRAS, Pair, same_rows
+from tests.pair import load as load_file
 from tests.process import streaming
 from tests.servers import CHECKOUT
 
@@ -15,6 +16,7 @@ def test_the_first_deployment(pair: Pair, tmp_path: Path) -> None:
     """From two databases, one empty, to a copy that is equal and watched; then a new copy."""
     with psycopg.connect(pair.source_dsn, autocommit=True) as source:
         source.execute((CHECKOUT / "sql/credit/001_add_credit_schema.sql").read_bytes())
+    load_file(pair.source_admin_dsn, SUPABASE_EXTRAS)
     load(pair.source_dsn, 300)
     run_blocks("README.md", "deployment", pair, tmp_path)
     assert same_rows(pair)["offers"] > 0
@@ -25,3 +27,8 @@ def test_the_first_deployment(pair: Pair, tmp_path: Path) -> None:
     run_blocks("README.md", "quarantine", pair, tmp_path)
     with streaming(pair):
         assert "offers" in run_blocks("README.md", "verify", pair, tmp_path)
+
+
+def test_a_dump_that_fails_is_not_loaded(pair: Pair, tmp_path: Path) -> None:
+    """Typed into a shell, the failure of pg_dump is the end: nothing says that all went well."""
+    assert run_typed("README.md", "deployment", "pg_dump", pair, tmp_path) != 0

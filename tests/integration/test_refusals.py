@@ -135,7 +135,7 @@ def test_a_change_that_the_target_refuses(pair: Pair, refusal: Refusal) -> None:
         said = daemon.log()
     for name in refusal.named:
         assert name in said
-    assert re.search(r"\b[0-9A-F]+/[0-9A-F]+", said.splitlines()[-2])
+    assert re.search(r"\b[0-9A-F]+/[0-9A-F]+", said.splitlines()[-1])
     assert SECRET not in said
     # Of the refused transaction and what follows, nothing.
     assert fetch(pair.target_dsn, IDS) in ([], [1])

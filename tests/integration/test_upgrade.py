@@ -131,7 +131,10 @@ def test_another_target_is_filled_beside_the_first(
 
 
 def test_the_state_directory_moves_along(tiny: Pair, tmp_path: Path) -> None:
-    """With its files another machine goes on; without them it says that it cannot tell."""
+    """With its files another machine goes on; without them it says that it cannot tell.
+
+    After a last run that came to its end, none are needed.
+    """
     with streaming(tiny) as daemon:
         run_sql(tiny.source_dsn, INSERT, 1, 10)
         run_sql(tiny.source_dsn, "create table public.other as select generate_series(1, 1000)")
@@ -142,6 +145,11 @@ def test_the_state_directory_moves_along(tiny: Pair, tmp_path: Path) -> None:
     assert without.returncode == 78, without.stderr
     run_blocks(PAGE, "move", tiny, tmp_path)
     assert same_rows(tiny) == {"account": 20}
+    run_sql(tiny.source_dsn, "drop table public.other")
+    run_blocks(PAGE, "last run", tiny, tmp_path)
+    run_sql(tiny.source_dsn, INSERT, 21, 30)
+    drain(replace(tiny, state_dir=tmp_path / "none"))
+    assert same_rows(tiny) == {"account": 30}
 
 
 def test_the_bookkeeping_of_another_version_is_brought_up_to_date(tiny: Pair) -> None:

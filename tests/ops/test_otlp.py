@@ -9,6 +9,7 @@ from tests.databases import fetch, migrate, run_sql, wait_until
 from tests.otlp import receiver
 from tests.pair import Pair
 from tests.process import run_cdc, streaming
+from tests.serving import free_port, get
 
 SCHEMA = """
 create schema credit;
@@ -65,6 +66,23 @@ def test_nothing_is_pushed_unasked(tiny: Pair) -> None:
             wait_until(lambda: collector.spans() != [])
             assert daemon.terminate() == 0
         assert collector.metrics() == set()
+
+
+def test_what_is_turned_off_is_pushing(tiny: Pair) -> None:
+    """OTEL_SDK_DISABLED leaves /metrics as it is: whether that is served, http.listen says."""
+    with receiver() as collector:
+        port = free_port()
+        env = EAGER | {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+            "OTEL_SDK_DISABLED": "true",
+            "CDC_HTTP_LISTEN": f"127.0.0.1:{port}",
+        }
+        with streaming(tiny, env) as daemon:
+            insert(tiny, 1)
+            wait_until(lambda: arrived(tiny) == [1])
+            wait_until(lambda: "\ncdc_transactions_total" in get(port, "/metrics").text)
+            assert daemon.terminate() == 0
+        assert collector.bodies == []
 
 
 @pytest.mark.parametrize("endpoint", ["away", "deaf", "black hole"])

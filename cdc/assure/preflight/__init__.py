@@ -16,6 +16,7 @@ from dataclasses import replace
 from psycopg.conninfo import conninfo_to_dict
 
 from cdc.assure.preflight import (
+    constraints,
     definitions,
     encryption,
     permissions,
@@ -34,7 +35,7 @@ from cdc.settings import Settings
 from cdc.target.connection import connect_target
 
 # What these find on the target concerns single tables.
-_CHECKS_OF_TABLES = (*definitions.CHECKS, *policies.CHECKS)
+_CHECKS_OF_TABLES = (*definitions.CHECKS, *constraints.CHECKS, *policies.CHECKS)
 _CHECKS = (
     publishing.check_schemas,
     encryption.check_encryption,
@@ -127,7 +128,7 @@ def check_source_version(version: int) -> list[Finding]:
 
 def check_pooled(side: Side, dsn: str) -> list[Finding]:
     """Find a pooler's endpoint by its name or port: no session there is ours alone."""
-    given = conninfo_to_dict(conninfo(dsn, application_name=_NAME))
+    given = conninfo_to_dict(conninfo(dsn, application_name=_NAME, side=side))
     hosts = str(given.get("host") or "").split(",")
     ports = str(given.get("port") or 5432).split(",")
     for n, host in enumerate(hosts):

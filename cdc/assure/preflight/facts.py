@@ -75,6 +75,33 @@ class Access:
 
 
 @dataclass(slots=True, frozen=True)
+class Restriction:
+    """A constraint or a unique index: what a table refuses."""
+
+    schema: str
+    table: str
+    name: str
+    constraint: bool
+    """It is one, and not an index alone."""
+    unique: bool
+    of_key: bool
+    """The primary key, or the replica identity."""
+    definition: str
+    """As pg_get_constraintdef() writes it; of an index the part behind USING."""
+    statement: str
+    """Of an index: what creates it."""
+    keys: list[str]
+    """Of a unique one: columns and expressions."""
+    columns: list[str]
+    """That it looks at."""
+    predicate: str
+    """Of a partial index."""
+    nulls_equal: bool
+    deferrable: bool
+    validated: bool
+
+
+@dataclass(slots=True, frozen=True)
 class Capacity:
     """Whether the source can serve one more slot, and for how long it keeps WAL for one."""
 
@@ -138,6 +165,7 @@ class SourceFacts:
     enums: dict[str, list[str]]
     identity_indexes: dict[QualifiedName, str]
     """An index of each table that could be its replica identity."""
+    restrictions: dict[QualifiedName, list[Restriction]]
     expressions: dict[tuple[str, str, str], str]
     """Of generated columns."""
     plugin: PluginTerms
@@ -154,6 +182,7 @@ class TargetFacts:
     link: Link
     server: Server
     catalog: Catalog
+    restrictions: dict[QualifiedName, list[Restriction]]
     access: dict[QualifiedName, Access]
     enums: dict[str, list[str]]
     bookkeeping: Bookkeeping

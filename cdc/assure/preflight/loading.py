@@ -23,6 +23,7 @@ from cdc.assure.preflight.facts import (
     SourceFacts,
     TargetFacts,
 )
+from cdc.assure.preflight.restrictions import load_restrictions
 from cdc.postgres.catalog_reader import load_catalog
 from cdc.postgres.ordering import QualifiedName
 from cdc.postgres.session import Connection
@@ -134,6 +135,7 @@ async def load_source(connection: Connection, settings: Settings) -> SourceFacts
         identity_indexes={
             (str(schema), str(table)): str(index) for schema, table, index in indexes
         },
+        restrictions=await load_restrictions(connection, settings.source.schemas),
         expressions={(str(s), str(t), str(c)): str(text) for s, t, c, text in expressions},
         plugin=await _load_plugin_terms(connection),
         publication=await load_publication(connection, settings.source.publication),
@@ -151,6 +153,7 @@ async def load_target(connection: Connection, settings: Settings) -> TargetFacts
         link=_link(connection),
         server=server,
         catalog=await load_catalog(connection, settings.source.schemas),
+        restrictions=await load_restrictions(connection, settings.source.schemas),
         access=access,
         enums=await _load_enums(connection),
         bookkeeping=await _load_bookkeeping(connection, settings.source.slot),

@@ -13,7 +13,8 @@ from cdc.progress import Progress
 from cdc.settings import Settings
 from cdc.sync.decoding import Decoding
 from cdc.sync.feedback import STATUS_INTERVAL_S
-from cdc.sync.pipeline import Limits, Pipeline
+from cdc.sync.limits import Limits
+from cdc.sync.pipeline import Pipeline
 from cdc.sync.position import IdleFile, check_spool
 from cdc.sync.spool import choice
 from cdc.sync.spool.replay import Replay

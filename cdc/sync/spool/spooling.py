@@ -28,7 +28,8 @@ from cdc.settings import Settings
 from cdc.source.slot import busy, load_slot
 from cdc.source.stream import ReplicationStream
 from cdc.sync.decoding import Decoding
-from cdc.sync.pipeline import FINISH_S, Limits, Pipeline
+from cdc.sync.limits import Limits
+from cdc.sync.pipeline import FINISH_S, Pipeline
 from cdc.sync.position import IdleFile, check_identity, check_spool, require_slot, spool_from
 from cdc.sync.spool.replay import Replay
 from cdc.sync.spool.store import Store

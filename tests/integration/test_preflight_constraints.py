@@ -1,0 +1,140 @@
+"""The preflight of what tables refuse: CHECK, EXCLUDE, UNIQUE and unique indexes of both sides."""
+
+import pytest
+
+from cdc.assure.preflight.facts import Intent
+from cdc.assure.preflight.findings import Finding
+from tests.databases import migrate
+from tests.pair import Pair
+from tests.preflight import BREAKS, WARNS, ask, broken, find_and_mend, init, matching, run_sql
+from tests.process import run_cdc
+from tests.servers import on_every_version
+
+TABLE = """
+create schema credit;
+create table credit.t (id int primary key, a int not null, b int, s text,
+  check (a < 1000), unique (a, b));
+create unique index by_text on credit.t (lower(s)) where a > 0;
+"""
+
+REFUSES, LACKS = "refuses rows that the source may hold", "after a failover"
+
+STRICTER = {
+    "check": "alter table credit.t add constraint few check (b < 10)",
+    "check of another bound": (
+        "alter table credit.t drop constraint t_a_check\n"
+        "alter table credit.t add constraint t_a_check check (a < 999)"
+    ),
+    "unique": "alter table credit.t add constraint one unique (b)",
+    "unique index": "create unique index one on credit.t (b)",
+    "unique expression": "create unique index one on credit.t (abs(b))",
+    "not only where": "create unique index one on credit.t (lower(s))",
+    "null once": "create unique index one on credit.t (a, b) nulls not distinct",
+    "exclude": (
+        "alter table credit.t add constraint apart exclude using gist (int4range(a, b) with &&)"
+    ),
+}
+
+LAXER = {
+    "check": "alter table credit.t drop constraint t_a_check",
+    "unique": "alter table credit.t drop constraint t_a_b_key",
+    "unique index": "drop index credit.by_text",
+}
+
+AS_STRICT = {
+    "another name": "alter table credit.t rename constraint t_a_check to other",
+    "another order": (
+        "alter table credit.t drop constraint t_a_b_key\n"
+        "alter table credit.t add constraint t_a_b_key unique (b, a)"
+    ),
+    "an index in its place": (
+        "alter table credit.t drop constraint t_a_b_key\n"
+        "create unique index two on credit.t (a, b) include (s)"
+    ),
+    "more columns": "create unique index three on credit.t (a, b, s)",
+    "the key and more": "create unique index four on credit.t (id, s)",
+}
+
+
+@pytest.fixture
+def one(pair: Pair) -> Pair:
+    """Two databases with one table, equal."""
+    migrate(pair, TABLE)
+    return pair
+
+
+@pytest.mark.parametrize("change", STRICTER.values(), ids=STRICTER)
+def test_a_stricter_target(one: Pair, change: str) -> None:
+    """Breaks, before a row is refused; the mend takes away what the source has not."""
+    run_sql(one.target_dsn, change)
+    find_and_mend(one, (BREAKS, "target", "credit.t", REFUSES))
+
+
+@pytest.mark.parametrize("change", LAXER.values(), ids=LAXER)
+def test_a_laxer_target(one: Pair, change: str) -> None:
+    """A remark: the copy does not mind; the mend adds it, and both are equal again."""
+    run_sql(one.target_dsn, change)
+    find_and_mend(one, (WARNS, "target", "credit.t", LACKS))
+    assert about(one) == []
+
+
+@pytest.mark.parametrize("change", AS_STRICT.values(), ids=AS_STRICT)
+def test_a_target_that_is_as_strict(one: Pair, change: str) -> None:
+    """Names and forms are no difference, nor is what follows from a constraint of the source."""
+    run_sql(one.target_dsn, change)
+    assert about(one) == []
+
+
+@on_every_version
+def test_servers_of_two_versions(credit_pair: Pair) -> None:
+    """The same constraints are the same, whatever version writes them down."""
+    for dsn in (credit_pair.source_dsn, credit_pair.target_dsn):
+        run_sql(
+            dsn,
+            "create table credit.many (id int primary key, s varchar(9), n numeric(9,2), d date,"
+            " j jsonb, e text[], check (s in ('a', 'b') and n between 0 and 9.5),"
+            " check (d > date '2020-01-01' or d is null), check (j ? 'x' is not false),"
+            " check (e <@ array['u', 'v']::text[]), check (length(trim(s)) > 0 or s like 'x%'))\n"
+            "create unique index on credit.many (lower(s), (n::int)) where d is not null"
+            " and s <> 'b'",
+        )
+    assert [f for f in ask(credit_pair) if REFUSES in f.problem or LACKS in f.problem] == []
+
+
+def test_rows_that_the_source_has_not_looked_at(one: Pair) -> None:
+    """NOT VALID on the source alone: rows that are there may be refused."""
+    drop = "alter table credit.t drop constraint t_a_check"
+    add = "alter table credit.t add constraint t_a_check check (a < 1000) not valid"
+    run_sql(one.source_dsn, f"{drop}\n{add}")
+    assert [f.severity for f in matching(about(one), "credit.t", REFUSES)] == [BREAKS]
+    run_sql(one.target_dsn, f"{drop}\n{add}")
+    assert about(one) == []
+
+
+def test_a_column_of_the_target_alone(one: Pair) -> None:
+    """What looks at a column that the source has not may hold for every row: a warning."""
+    run_sql(
+        one.target_dsn,
+        "alter table credit.t add column n int generated by default as identity unique",
+    )
+    assert [f.severity for f in matching(about(one), "credit.t", REFUSES)] == [WARNS]
+
+
+def test_init_refuses_it_and_a_stream_goes_on(one: Pair) -> None:
+    """No copy begins that may end in the middle; one that runs, runs until there is such a row."""
+    run_sql(one.target_dsn, STRICTER["check"])
+    result = run_cdc(one, "init")
+    assert result.returncode == 78
+    assert "few, CHECK ((b < 10))" in result.stderr
+    run_sql(one.target_dsn, "alter table credit.t drop constraint few")
+    init(one)
+    run_sql(one.target_dsn, STRICTER["check"])
+    assert broken(ask(one)) != []
+    assert broken(ask(one, intent=Intent.COPY)) == []
+    assert run_cdc(one, "check").returncode == 1
+    assert run_cdc(one, "run", "--until-current").returncode == 0
+
+
+def about(pair: Pair) -> list[Finding]:
+    """Give the findings about constraints."""
+    return [f for f in ask(pair) if REFUSES in f.problem or LACKS in f.problem]
