@@ -25,6 +25,7 @@ from cdc.postgres.session import Connection
 from cdc.settings import Settings
 from cdc.source.row import row_reader
 from cdc.target.action import CHECK, DEFER
+from cdc.target.checkpoint import keep_copy
 from cdc.target.ledger import record
 from cdc.target.plan import Planner
 from cdc.target.quarantine import Entry, load_entries
@@ -79,6 +80,7 @@ async def retry(settings: Settings, ids: Sequence[int]) -> list[Attempt]:
         _require(ids, entries)
         catalog = await _prepare(target, slot, entries)
         async with target.transaction():
+            await keep_copy(target, slot)
             await target.execute(_LOCK)
             entries = await load_entries(target, slot)
             chosen = {entry.id for entry in entries if not ids or entry.id in ids}

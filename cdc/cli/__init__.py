@@ -21,6 +21,7 @@ from cdc.cli import (
     config,
     demo,
     explain,
+    failover,
     init,
     lag,
     quarantine,
@@ -79,6 +80,7 @@ app.command()(resync.resync)
 app.command()(status.status)
 app.add_typer(explain.app, name="explain")
 app.add_typer(slot.app, name="slot")
+app.add_typer(failover.app, name="failover")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(alert.app, name="alert")
 app.add_typer(config.app, name="config")

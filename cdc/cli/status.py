@@ -32,6 +32,7 @@ def _facts(found: Status) -> list[tuple[str, str]]:
     late = of_lag(lag) != GOOD and lag.active
     behind = f"{readable_bytes(lag.lag_bytes)}, for {readable_seconds(lag.lag_seconds)}"
     moved = "" if age is None else f", moved {readable_seconds(age)} ago"
+    promoted = f", promoted at {found.promoted_at}" if found.promoted_at else ""
     spooled = (
         f"{readable_bytes(found.spooled_bytes)} in {found.spooled_transactions:,} transactions"
     )
@@ -42,7 +43,7 @@ def _facts(found: Status) -> list[tuple[str, str]]:
         ("streaming", "yes" if lag.active else "no: start `cdc run`"),
         ("behind", f"{behind}{': `cdc explain lag`' if late else ''}"),
         ("WAL budget", wal_budget(lag)),
-        ("target", found.target),
+        ("target", f"{found.target}{promoted}"),
         ("snapshot", f"{found.snapshot_rows:,} rows of {found.snapshot_tables} tables"),
         *((("copying", "\n".join(found.copying)),) if found.copying else ()),
         ("checkpoint", f"{found.checkpoint_lsn or 'none yet'}{moved}"),
@@ -67,6 +68,7 @@ def _colours(found: Status) -> dict[str, str]:
         "behind": of_lag(found.lag),
         "WAL budget": of_budget(found.lag),
         "copying": FAIR,
+        "target": FAIR if found.promoted_at else "",
         "checkpoint": GOOD if found.checkpoint_lsn else BAD,
         "spool": FAIR if found.spooled_transactions else GOOD,
         "quarantine": BAD if found.quarantined_changes else GOOD,

@@ -22,6 +22,7 @@ from cdc.observe.readings import (
     by_table,
     chunks,
     copied_tables,
+    failovers,
     failures,
     folded,
     lag,
@@ -248,7 +249,18 @@ _COPY = (
     ),
 )
 
-INSTRUMENTS: tuple[Instrument, ...] = (*_PROCESS, *_LAG, *_SOURCE, *_CHANGES, *_APPLY, *_COPY)
+_FAILOVER = (
+    _gauge(
+        "failover.events", "{event}",
+        "failovers and drills that the ledger knows of, when a session on the target began last",
+        failovers, "event",
+    ),
+)  # fmt: skip
+
+INSTRUMENTS: tuple[Instrument, ...] = (
+    *(*_PROCESS, *_LAG, *_SOURCE, *_CHANGES, *_APPLY, *_COPY),
+    *_FAILOVER,
+)
 
 # No-ops until a provider is set (`observe.telemetry`).
 _METER = metrics.get_meter("cdc", __version__)

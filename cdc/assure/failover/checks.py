@@ -1,0 +1,255 @@
+"""Judges the facts: what stands in the way of a promotion, and what it would lose.
+
+Each check is a pure function of the facts and finds one kind of trouble. What the source has beyond
+the copy is a warning for who asks whether the target could take over if the source ended now, and a
+loss for who promotes: then it is there to be had.
+"""
+
+from collections.abc import Iterator
+
+from cdc.assure.failover.facts import Facts
+from cdc.assure.failover.findings import Finding, breaks, loses, warns
+from cdc.assure.failover.on_source import Answer
+from cdc.assure.failover.sequences import used_up
+from cdc.lsn import format_lsn
+from cdc.postgres.names import quoted
+from cdc.sizes import readable_bytes, readable_seconds
+
+_CATCH_UP = (
+    "# stop what writes to the source and let the daemon come to the end; or, with the daemon"
+    " stopped:\ncdc run --until-current"
+)
+
+
+def check_checkpoint(facts: Facts) -> Iterator[Finding]:
+    """Find a target that was never a copy."""
+    checkpoint = facts.target.checkpoint
+    if checkpoint is None or checkpoint.lsn is None:
+        slot = facts.settings.source.slot
+        yield breaks(
+            "target",
+            f"slot {slot}",
+            "has no checkpoint: there is no copy, or it was cut off before it began",
+            "export CDC_TARGET_DSN=… CDC_SOURCE_SLOT=…  # of the copy; or `cdc init` makes one",
+        )
+
+
+def check_read_only(facts: Facts) -> Iterator[Finding]:
+    """Find a target that takes no writes."""
+    if facts.target.read_only:
+        yield breaks(
+            "target",
+            f"role {facts.target.role}",
+            "may write nothing: this is a read replica, or default_transaction_read_only is on",
+            "export CDC_TARGET_DSN=…  # of the read-write endpoint",
+        )
+
+
+def check_copies(facts: Facts) -> Iterator[Finding]:
+    """Find tables that are not wholly there."""
+    for copy in facts.target.copies:
+        if copy.completed:
+            continue
+        name = f"{copy.table_schema}.{copy.table_name}"
+        if copy.live:
+            problem = "is compared with the source just now: rows that were asked about may differ"
+            yield warns("target", name, problem, "cdc status")
+        elif copy.seen_whole:
+            problem = "is copied anew: its rows are those from before, and changes are missing"
+            yield loses("target", name, problem, "cdc run  # completes it, if the source answers")
+        else:
+            problem = f"is not wholly copied: {copy.chunks_copied} of {copy.chunks or '?'} chunks"
+            yield loses("target", name, problem, "cdc run  # completes it, if the source answers")
+
+
+def check_ledger(facts: Facts) -> Iterator[Finding]:
+    """Find ranges that may be missing."""
+    for entry in facts.target.open_entries:
+        yield loses(
+            "target",
+            "cdc.ledger",
+            f"has an open entry: {entry}",
+            "# changes may be missing. README, “When the slot is lost”: a new copy closes it",
+        )
+
+
+def check_quarantine(facts: Facts) -> Iterator[Finding]:
+    """Find changes that could not be applied."""
+    if facts.target.quarantined:
+        yield loses(
+            "target",
+            "cdc.quarantine",
+            f"holds {facts.target.quarantined} changes that are not applied",
+            "cdc quarantine list\ncdc quarantine retry",
+        )
+
+
+def check_spool(facts: Facts) -> Iterator[Finding]:
+    """Find changes that are on this machine's disk and not on the target."""
+    if facts.spooled is not None:
+        yield loses(
+            "target",
+            f"spool in {facts.settings.state_dir}",
+            f"holds {facts.spooled.transactions} transactions"
+            f" ({readable_bytes(facts.spooled.bytes)}) that are not applied",
+            "cdc run  # applies them, whether the source answers or not; then stop it",
+        )
+
+
+def check_source(facts: Facts, *, promoting: bool) -> Iterator[Finding]:
+    """Find what the source has, or may have, that the target lacks."""
+    source, checkpoint = facts.source, facts.target.checkpoint
+    if checkpoint is None:
+        return
+    match source.answer:
+        case Answer.ANSWERS:
+            yield from _ahead(facts, promoting=promoting)
+        case Answer.REFUSES:
+            yield loses(
+                "source",
+                "server",
+                f"is there, and not for us ({source.problem}): what it has that the target lacks"
+                " nobody here knows, and others may go on to write to it",
+                "export CDC_SOURCE_DSN=…  # as of a role that it lets in",
+            )
+        case Answer.AWAY | Answer.UNASKED:
+            age = readable_seconds(checkpoint.commit_age_s)
+            upto = f"{checkpoint.commit_time or 'the initial copy'} ({age} ago)"
+            yield warns(
+                "source",
+                "server",
+                f"does not answer ({source.problem}): what it has committed after {upto} is lost,"
+                " if there was any",
+                "# be sure that nobody can write to it any more: it may be there for others",
+            )
+
+
+def _ahead(facts: Facts, *, promoting: bool) -> Iterator[Finding]:
+    source, finding = facts.source, loses if promoting else warns
+    slot = f"slot {facts.settings.source.slot}"
+    lag, confirmed = source.lag, source.confirmed
+    if lag is None or lag.wal_status == "lost":
+        yield loses(
+            "source",
+            slot,
+            "is gone or lost: what the source has committed since the checkpoint is not known",
+            "# README, “When the slot is lost”: a new copy",
+        )
+    elif confirmed is not None and confirmed > facts.covered and facts.spooled is None:
+        yield loses(
+            "source",
+            slot,
+            f"was confirmed up to {format_lsn(confirmed)}, and nothing on this machine says that"
+            f" the target has what is between {format_lsn(facts.covered)} and there",
+            "# run this where the daemon runs, with its state directory (CDC_STATE_DIR)",
+        )
+    elif not source.caught_up:
+        behind = readable_bytes(lag.lag_bytes)
+        problem = f"is behind by {behind} of WAL, {readable_seconds(lag.lag_seconds)}"
+        tail = "" if promoting else ": that much would be lost if the source ended now"
+        yield finding("source", slot, problem + tail, _CATCH_UP)
+    if promoting and source.writers:
+        who = ", ".join(f"PID {s.pid} ({s.application or s.user})" for s in source.writers)
+        yield loses(
+            "source",
+            "sessions",
+            f"have transactions open that write: {who}",
+            "# stop what writes to the source: from now on the target is written to",
+        )
+
+
+def check_ownership(facts: Facts) -> Iterator[Finding]:
+    """Find tables and sequences that would have to be altered, and are not ours."""
+    role = facts.target.role
+    for name in facts.target.unowned:
+        mend = f"alter table {quoted(*name)} owner to {quoted(role)};  -- as its owner"
+        problem = f"belongs to another role, and {role} cannot make of it what it was"
+        yield breaks("target", ".".join(name), problem, mend)
+    for moved in facts.moves:
+        one = moved.sequence
+        if not one.owned:
+            mend = f"alter sequence {quoted(*one.name)} owner to {quoted(role)};  -- as its owner"
+            problem = f"belongs to another role, and {role} cannot move it: keys would be taken"
+            yield breaks("target", str(one), problem, mend)
+
+
+def check_unexplained(facts: Facts) -> Iterator[Finding]:
+    """Find what is disabled, and the ledger does not say by whom."""
+    for subject in facts.target.plan.unexplained:
+        yield warns(
+            "target",
+            subject,
+            "is disabled, and not by us: it stays disabled",
+            "alter table … enable …  -- if it is to fire",
+        )
+
+
+def check_keys(facts: Facts) -> Iterator[Finding]:
+    """Find foreign keys that rows do not have to keep."""
+    for key in facts.target.invalid_keys:
+        yield warns(
+            "target",
+            f"{'.'.join(key.table)} ({key.name})",
+            "is a foreign key that is not valid: older rows may refer to nothing",
+            f"alter table {quoted(*key.table)} validate constraint {quoted(key.name)};",
+        )
+
+
+def check_sequences(facts: Facts) -> Iterator[Finding]:
+    """Find sequences of which nobody knows where they have to go on, and those at their end."""
+    for one in facts.target.sequences:
+        known = one.name in facts.source.sequences
+        if used_up(one):
+            problem = f"is used up: {one.reached} is the last number that it has"
+            yield warns("target", f"sequence {one}", problem, f"alter sequence {one} …;")
+        elif one.unread and not known:
+            problem = f"feeds {', '.join(one.unread)}, whose values do not tell where it stood"
+            yield _unknown(str(one), problem)
+        elif not one.columns and not facts.source.answers:
+            yield _unknown(str(one), "feeds no column: nothing here tells where it stood")
+
+
+def _unknown(sequence: str, problem: str) -> Finding:
+    mend = f"alter sequence {sequence} restart with …;  -- past what the application has used"
+    return warns("target", f"sequence {sequence}", problem, mend)
+
+
+def check_policies(facts: Facts) -> Iterator[Finding]:
+    """Find tables that keep rows which the source has deleted: the application would see them."""
+    for name, policy in facts.settings.tables.items():
+        if policy.deletes == "soft":
+            yield warns(
+                "target",
+                name,
+                f"keeps rows that the source has deleted, marked in {policy.deleted_at}: the"
+                " application will see them",
+                f"delete from {name} where {quoted(policy.deleted_at)} is not null;",
+            )
+        elif policy.deletes == "ignore" or policy.truncate == "ignore":
+            yield warns(
+                "target",
+                name,
+                "keeps rows that the source has deleted: the application will see them",
+                "# nothing marks them; see what the application makes of it",
+            )
+
+
+CHECKS = (
+    check_checkpoint,
+    check_read_only,
+    check_copies,
+    check_ledger,
+    check_quarantine,
+    check_spool,
+    check_ownership,
+    check_unexplained,
+    check_keys,
+    check_sequences,
+    check_policies,
+)
+
+
+def judge_facts(facts: Facts, *, promoting: bool) -> list[Finding]:
+    """Return what is found, what cannot be mended by waiting first."""
+    found = [finding for check in CHECKS for finding in check(facts)]
+    return [*found, *check_source(facts, promoting=promoting)]

@@ -1,0 +1,113 @@
+"""Takes back on the target what the copy needed, inside the transaction that is open.
+
+The same for a promotion, which commits it, and for a drill, which does not: all of it is rolled
+back by PostgreSQL, sequences too (`alter sequence … restart` is transactional, setval is not).
+
+What is locked is locked at the beginning and at once, in one order; whoever is in the way makes it
+fail after `lock_timeout`. At the end the catalog is asked whether anything is left.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import psycopg
+
+from cdc.assure.failover.sequences import Move
+from cdc.assure.failover.state import load_plan
+from cdc.errors import NeedsOperator
+from cdc.postgres.activity import Session, load_sessions
+from cdc.postgres.names import quoted
+from cdc.postgres.ordering import QualifiedName
+from cdc.postgres.session import Connection
+from cdc.sizes import readable_seconds
+from cdc.target.copies import CopyRow
+
+BLOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+"""What says that somebody else holds a lock."""
+
+_HOLDERS = """
+a.pid in (select l.pid from pg_locks l where l.granted and l.locktype = 'relation'
+           and l.database = (select oid from pg_database where datname = current_database())
+           and l.relation in (select c.oid from unnest(%s::text[], %s::text[]) t (schema, name)
+                 join pg_namespace n on n.nspname = t.schema
+                 join pg_class c on c.relnamespace = n.oid
+                  and (c.relname = t.name or pg_partition_root(c.oid) in (select r.oid
+                        from pg_class r where r.relnamespace = n.oid and r.relname = t.name))))
+"""
+
+
+async def take_back(
+    target: Connection,
+    schemas: Sequence[str],
+    moves: Iterable[Move],
+    copies: Iterable[CopyRow],
+    *,
+    lock_timeout_ms: int,
+) -> list[str]:
+    """Make the tables what they were before they became a copy; return what was done, for people.
+
+    Raises one of `BLOCKED` where somebody holds a lock.
+    """
+    await target.execute(f"set local lock_timeout = {lock_timeout_ms}".encode())
+    done = await _put_back_keys(target, copies)
+    plan = await load_plan(target, schemas)
+    if plan.locked:
+        names = ", ".join(quoted(*name) for name in plan.locked)
+        await target.execute(f"lock table {names} in access exclusive mode".encode())
+    for restoration in plan.restorations:
+        await target.execute(restoration.statement.encode())
+        done.append(f"{'.'.join(restoration.table)}: {restoration.what}")
+    for moved in moves:
+        name = quoted(*moved.sequence.name)
+        await target.execute(f"alter sequence {name} restart with {moved.restart}".encode())
+        done.append(f"sequence {moved.sequence} goes on at {moved.restart}")
+    left = (await load_plan(target, schemas)).restorations
+    if left:
+        raise NeedsOperator(
+            f"not all could be taken back: {left[0].what}, of {'.'.join(left[0].table)}",
+            hint=f"{left[0].statement};  -- says why; nothing was changed",
+        )
+    return done
+
+
+async def _put_back_keys(target: Connection, copies: Iterable[CopyRow]) -> list[str]:
+    """Put back the foreign keys that tables lack while they are copied, for rows to come."""
+    done = []
+    for copy in copies:
+        for statement in () if copy.completed else copy.foreign_keys:
+            already = statement.endswith("not valid")
+            for attempt in (statement if already else f"{statement} not valid", statement):
+                try:
+                    async with target.transaction():
+                        await target.execute(attempt.encode())
+                except (psycopg.errors.IntegrityError, psycopg.errors.FeatureNotSupported):
+                    continue
+                except (psycopg.errors.DuplicateObject, psycopg.errors.UndefinedTable):
+                    break
+                done.append(f"{copy.table_schema}.{copy.table_name}: a foreign key is back")
+                break
+    return done
+
+
+async def load_blockers(target: Connection, names: Sequence[QualifiedName]) -> list[Session]:
+    """Return who holds a lock on some tables now, or on a partition of them."""
+    return await load_sessions(
+        target, _HOLDERS, [schema for schema, _ in names], [name for _, name in names]
+    )
+
+
+def described_blockers(sessions: Iterable[Session]) -> tuple[str, str]:
+    """Return who is in the way, for a message, and what to do about it."""
+    those = list(sessions)
+    if not those:
+        return "somebody who is gone by now", "the same command again"
+    who = ", ".join(map(_described, those))
+    ends = " ".join(f"select pg_terminate_backend({session.pid});" for session in those)
+    return who, f"wait for them, or end them on the target: {ends} then the same command again"
+
+
+def _described(session: Session) -> str:
+    parts = [session.application or session.user, session.state or "", session.statement or ""]
+    age = session.transaction_s
+    if age is not None:
+        parts.insert(2, f"transaction open for {readable_seconds(age)}")
+    return f"PID {session.pid} ({', '.join(filter(None, parts))})"
