@@ -1,0 +1,179 @@
+"""`cdc failover promote`: a copy becomes a database that applications write to."""
+
+import signal
+
+import psycopg
+import pytest
+
+from tests.databases import checkpoint, fetch, run_sql, wait_until
+from tests.failing_over import Bank, asked, copied_bank, dead_source, definitions
+from tests.pair import Pair
+from tests.process import STREAMING, Daemon, drain, ok, run_cdc, spawn_cdc, streaming
+from tests.servers import on_every_version
+
+NEW_ACCOUNT = "insert into credit.account (bank) values ('one') returning id"
+
+
+@pytest.fixture
+def bank(pair: Pair) -> Bank:
+    """A pair that is copied."""
+    return copied_bank(pair)
+
+
+@on_every_version
+def test_tables_do_again_what_they_did(bank: Bank) -> None:
+    """The source is dead. What was taken from the tables is back, and what was off before is off."""
+    pair = bank.pair
+    with dead_source(pair):
+        answer = asked(pair, "promote", "--yes")
+        assert answer["lsn"] == checkpoint(pair)
+        assert answer["unvalidated"] == answer["accepted"] == []
+        assert definitions(pair.target_admin_dsn) == bank.before
+        run_sql(pair.target_dsn, "update credit.account set bank = 'two' where id = 3")
+        assert fetch(pair.target_dsn, "select touched from credit.account where id = 3") == [2]
+        run_sql(pair.target_dsn, "delete from credit.account where id = 3")
+        left = "select count(*)::int from credit.{} where account = 3"
+        assert fetch(pair.target_dsn, left.format("entry")) == [0]
+        assert fetch(pair.target_dsn, left.format("event")) == [0]
+        with pytest.raises(psycopg.errors.GeneratedAlways):
+            run_sql(pair.target_dsn, "insert into credit.account (id) values (7)")
+
+
+def test_new_rows_get_free_keys(bank: Bank) -> None:
+    """Of every column that a sequence feeds, with a distance to what the source may have given."""
+    pair = bank.pair
+    with dead_source(pair):
+        asked(pair, "promote", "--yes")
+        assert fetch(pair.target_dsn, NEW_ACCOUNT) == [1021]
+        assert fetch(pair.target_dsn, "select max(number) from credit.account") == [1021]
+        entry = "insert into credit.entry (account) values (1) returning id"
+        assert fetch(pair.target_dsn, entry) == [1021]
+
+
+def test_sequences_go_on_where_the_sources_stand(bank: Bank) -> None:
+    """The source answers: numbers that rows do not show count too, and no distance is kept."""
+    pair = bank.pair
+    run_sql(pair.source_dsn, "select setval('credit.account_id_seq', 500), setval('credit.loose', 7)")
+    drain(pair)
+    asked(pair, "promote", "--yes")
+    assert fetch(pair.target_dsn, NEW_ACCOUNT) == [501]
+    assert fetch(pair.target_dsn, "select nextval('credit.loose')") == [8]
+    assert fetch(pair.target_dsn, "select nextval('credit.account_number_seq')") == [22]
+
+
+def test_it_is_written_down(bank: Bank) -> None:
+    """In the ledger with the LSN, and what was altered there is resolved; status shows it."""
+    pair = bank.pair
+    with dead_source(pair):
+        asked(pair, "promote", "--yes")
+    ledger = "select to_lsn::text from cdc.ledger where event = 'promoted'"
+    assert fetch(pair.target_dsn, ledger) == [checkpoint(pair)]
+    resolved = "select distinct resolution from cdc.ledger where event = 'triggers disabled'"
+    assert fetch(pair.target_dsn, resolved) == ["taken back by promotion"]
+    assert "promoted at" in ok(pair, "status").stdout
+
+
+def test_again_it_says_that_it_is_done(bank: Bank) -> None:
+    """And changes nothing: neither sequences nor ledger."""
+    pair = bank.pair
+    with dead_source(pair):
+        first = asked(pair, "promote", "--yes")
+        numbers = fetch(pair.target_dsn, NEW_ACCOUNT)
+        again = asked(pair, "promote", "--yes")
+        assert (first["before"], again["before"]) == (False, True)
+        assert again["promoted_at"] == first["promoted_at"]
+        assert fetch(pair.target_dsn, NEW_ACCOUNT) == [int(str(numbers[0])) + 1]
+        assert asked(pair, "check")["promoted_at"] == first["promoted_at"]
+    entries = "select count(*)::int from cdc.ledger where event = 'promoted'"
+    assert fetch(pair.target_dsn, entries) == [1]
+
+
+def test_validation_goes_on_where_it_was_cut_off(bank: Bank) -> None:
+    """Promoted again, foreign keys that are not valid yet are; those that never were are not."""
+    pair = bank.pair
+    with dead_source(pair):
+        asked(pair, "promote", "--yes")
+        run_sql(
+            pair.target_dsn,
+            "alter table credit.account drop constraint of_bank, add constraint of_bank"
+            " foreign key (bank) references credit.bank on update cascade on delete cascade"
+            " not valid",
+        )
+        assert definitions(pair.target_admin_dsn) != bank.before
+        assert asked(pair, "promote", "--yes")["unvalidated"] == []
+        assert definitions(pair.target_admin_dsn) == bank.before
+
+
+def halts(daemon: Daemon) -> None:
+    """Expect the end of a daemon that has found a promoted target."""
+    assert daemon.process.wait(60) == 78, daemon.log()
+    assert "was promoted" in daemon.log()
+
+
+def test_a_daemon_that_runs_is_fenced(bank: Bank) -> None:
+    """It was idle. The source is back and written to: nothing of that arrives, and it halts."""
+    pair = bank.pair
+    with streaming(pair) as daemon:
+        with dead_source(pair):
+            asked(pair, "promote", "--yes")
+            stands = checkpoint(pair)
+        run_sql(pair.source_dsn, "insert into credit.bank values ('late', 'x')")
+        halts(daemon)
+    assert checkpoint(pair) == stands
+    assert fetch(pair.target_dsn, "select code from credit.bank where code = 'late'") == []
+
+
+# Freezes itself after the first part of a large transaction.
+FREEZES = """
+import os, signal
+from cdc.cli import main
+from cdc.target.transaction import Transaction
+
+keep = Transaction.keep
+
+def keep_and_freeze(self, batch):
+    keep(self, batch)
+    Transaction.keep = keep
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+Transaction.keep = keep_and_freeze
+main()
+"""
+
+LARGE = "insert into credit.bank select 'late ' || n, 'x' from generate_series(1, 200) n"
+
+
+def test_a_daemon_that_is_frozen_is_fenced(bank: Bank) -> None:
+    """In the middle of a transaction: its locks go with its session; woken up, it halts."""
+    pair = bank.pair
+    env = {"CDC_APPLY_MAX_ROWS": "50"}
+    with spawn_cdc(pair, "run", env=env, script=FREEZES) as daemon:
+        daemon.wait_for_log(STREAMING)
+        run_sql(pair.source_dsn, LARGE)
+        idle = (
+            "select pid from pg_stat_activity where datname = current_database()"
+            " and state = 'idle in transaction'"
+        )
+        wait_until(lambda: bool(fetch(pair.target_admin_dsn, idle)))
+        with dead_source(pair):
+            assert asked(pair, "promote", "--yes")["ended"]
+            run_sql(pair.target_dsn, "insert into credit.bank values ('ours', 'y')")
+        daemon.process.send_signal(signal.SIGCONT)
+        halts(daemon)
+    codes = fetch(pair.target_dsn, "select code from credit.bank order by 1")
+    assert codes == ["kept", "one", "ours", "two"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("run", "--until-current"), ("init",), ("resync",), ("quarantine", "retry"), ("check",)],
+    ids=" ".join,
+)
+def test_nothing_is_copied_any_more(bank: Bank, command: tuple[str, ...]) -> None:
+    """Whatever is run later says that the target was promoted, and alters nothing."""
+    pair = bank.pair
+    asked(pair, "promote", "--yes")
+    result = run_cdc(pair, *command)
+    assert result.returncode == (1 if command == ("check",) else 78), result.stdout
+    assert "was promoted" in result.stdout + result.stderr
+    assert definitions(pair.target_admin_dsn) == bank.before
