@@ -22,7 +22,7 @@ def bank(pair: Pair) -> Bank:
 
 @on_every_version
 def test_tables_do_again_what_they_did(bank: Bank) -> None:
-    """The source is dead. What was taken from the tables is back, and what was off before is off."""
+    """The source is dead. What was taken from the tables is back; what was off before stays off."""
     pair = bank.pair
     with dead_source(pair):
         answer = asked(pair, "promote", "--yes")
@@ -53,7 +53,9 @@ def test_new_rows_get_free_keys(bank: Bank) -> None:
 def test_sequences_go_on_where_the_sources_stand(bank: Bank) -> None:
     """The source answers: numbers that rows do not show count too, and no distance is kept."""
     pair = bank.pair
-    run_sql(pair.source_dsn, "select setval('credit.account_id_seq', 500), setval('credit.loose', 7)")
+    run_sql(
+        pair.source_dsn, "select setval('credit.account_id_seq', 500), setval('credit.loose', 7)"
+    )
     drain(pair)
     asked(pair, "promote", "--yes")
     assert fetch(pair.target_dsn, NEW_ACCOUNT) == [501]

@@ -114,7 +114,8 @@ def check_source(facts: Facts, *, promoting: bool) -> Iterator[Finding]:
             )
         case Answer.AWAY | Answer.UNASKED:
             age = readable_seconds(checkpoint.commit_age_s)
-            upto = f"{checkpoint.commit_time or 'the initial copy'} ({age} ago)"
+            time = checkpoint.commit_time
+            upto = "the initial copy" if time is None else f"{time} ({age} ago)"
             yield warns(
                 "source",
                 "server",
