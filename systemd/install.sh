@@ -5,7 +5,7 @@
 #     /opt/cdc                     the program, in an environment of its own
 #     /etc/cdc/cdc.toml            settings
 #     /etc/credstore.encrypted     where credentials go; it asks for none and sees none
-#     /etc/systemd/system          cdc.service, cdc@.service
+#     /etc/systemd/system          cdc.service, cdc@.service; what rehearses a failover
 #
 # PYTHON names another interpreter than python3: 3.11 or newer, and not below /home or /root, which
 # the units cannot see.
@@ -42,6 +42,8 @@ install -d -m 755 /etc/cdc
 [ -e /etc/cdc/cdc.toml ] || install -m 644 "$folder/cdc.toml" /etc/cdc/cdc.toml
 install -d -m 700 /etc/credstore.encrypted
 install -m 644 "$folder/cdc.service" "$folder/cdc@.service" /etc/systemd/system
+install -m 644 "$folder"/cdc-failover-drill*.service "$folder"/cdc-failover-drill*.timer \
+    /etc/systemd/system
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload
 fi

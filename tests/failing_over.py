@@ -5,6 +5,7 @@ one of the same kind that it must not touch. `definitions` reads all of it from 
 """
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ create table credit.event (
     on delete cascade, touched int not null default 0,
   primary key (id, day)
 ) partition by range (day);
-create table credit.event_1 partition of credit.event for values from ('2026-01-01') to ('2027-01-01');
+create table credit.event_1 partition of credit.event
+  for values from ('2026-01-01') to ('2027-01-01');
 create sequence credit.loose;
 
 create trigger touch before update on credit.account for each row execute function credit.touch();
@@ -147,3 +149,27 @@ def reading(dsn: str, table: str) -> Iterator[None]:
     with psycopg.connect(dsn, application_name="a reader") as connection:
         connection.execute(f"select count(*) from {table}")
         yield
+
+
+@contextmanager
+def booking(pair: Pair) -> Iterator[None]:
+    """Write transactions of two tables and more, one after the other, until the block is left."""
+    done = threading.Event()
+
+    def write() -> None:
+        with psycopg.connect(pair.source_dsn) as source:
+            while not done.wait(0.005):
+                source.execute("update credit.bank set touched = touched + 1 where code = 'one'")
+                source.execute("insert into credit.account (bank) values ('two')")
+                source.execute(
+                    "insert into credit.entry (account) select max(id) from credit.account"
+                )
+                source.commit()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield
+    finally:
+        done.set()
+        writer.join()

@@ -80,14 +80,15 @@ async def retry(settings: Settings, ids: Sequence[int]) -> list[Attempt]:
         _require(ids, entries)
         catalog = await _prepare(target, slot, entries)
         async with target.transaction():
-            await keep_copy(target, slot)
             await target.execute(_LOCK)
             entries = await load_entries(target, slot)
             chosen = {entry.id for entry in entries if not ids or entry.id in ids}
             read_row = row_reader(settings.source.require_dsn())
             planner = Planner(catalog, {entry.table.name for entry in entries})
             replay = Replay(target, planner, slot, Held(), quarantine=False, read_row=read_row)
-            return await _Retrial(target, replay, entries).run(chosen)
+            attempts = await _Retrial(target, replay, entries).run(chosen)
+            await keep_copy(target, slot)
+            return attempts
 
 
 async def skip(settings: Settings, ids: Sequence[int]) -> list[Entry]:

@@ -202,7 +202,8 @@ def _print_promotion(result: Promotion) -> None:
         for statement in result.unvalidated:
             typer.echo(f"  {statement}")
     typer.echo("next: point the applications at the target, with the privileges they need there;")
-    typer.echo("      stop the daemon for good: systemctl disable --now cdc")
+    typer.echo("      stop the daemon for good: systemctl disable --now cdc;")
+    typer.echo("      if the source lives on, let go of the WAL that it keeps: cdc slot drop")
 
 
 def _print_drill(result: Drill) -> None:

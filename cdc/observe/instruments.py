@@ -252,8 +252,8 @@ _COPY = (
 _FAILOVER = (
     _gauge(
         "failover.events", "{event}",
-        "failovers and drills that the ledger knows of, when a session on the target began last",
-        failovers, "event",
+        "failovers and drills that the ledger knew of when a session on the target began last",
+        failovers, "kind",
     ),
 )  # fmt: skip
 

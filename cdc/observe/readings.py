@@ -75,8 +75,8 @@ def failures(vitals: Vitals, _: Now) -> Iterator[Observation]:
 
 def failovers(vitals: Vitals, _: Now) -> Iterator[Observation]:
     """Yield the entries of the ledger about a failover, by what they say."""
-    for event, number in list(vitals.counts.failovers.items()):
-        yield Observation(number, {"event": event})
+    for kind, number in list(vitals.counts.failovers.items()):
+        yield Observation(number, {"kind": kind})
 
 
 def copied_tables(vitals: Vitals, _: Now) -> Iterator[Observation]:

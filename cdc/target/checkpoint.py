@@ -197,7 +197,10 @@ def require_copy(checkpoint: Checkpoint | None) -> None:
 
 
 async def keep_copy(connection: Connection, slot: str) -> None:
-    """Have the target stay a copy until the transaction ends; raise Fenced if it is none."""
+    """Have the target stay a copy until the transaction ends; raise Fenced if it is none.
+
+    The last step of a transaction: a batch that was written comes here with its tables locked.
+    """
     await connection.execute("select from cdc.checkpoint where slot = %s for share", (slot,))
     require_copy(await load_checkpoint(connection, slot))
 

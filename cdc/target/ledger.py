@@ -85,11 +85,15 @@ PROMOTED = "promoted"
 """Events of a failover; none of them has a range, for none asks for anything."""
 
 
+_FAILOVERS = {DRILLED: "drill ok", DRILL_FAILED: "drill failed", PROMOTED: "promoted"}
+
+
 async def count_failovers(connection: Connection, slot: str) -> dict[str, int]:
-    """Return how often the target was promoted, or that was rehearsed, by event."""
+    """Return how often the target was promoted, and that was rehearsed, by what came of it."""
     cursor = await connection.execute(
         "select event, count(*)::int from cdc.ledger where slot = %s and event = any(%s)"
         " group by event",
-        (slot, [DRILLED, DRILL_FAILED, PROMOTED]),
+        (slot, list(_FAILOVERS)),
     )
-    return {str(event): int(str(number)) for event, number in await cursor.fetchall()}
+    found = {str(event): int(str(number)) for event, number in await cursor.fetchall()}
+    return {kind: found.get(event, 0) for event, kind in _FAILOVERS.items()}

@@ -50,10 +50,10 @@ async def prepare_tables(
     for table in found:
         name = quoted(*table.qualified_name)
         async with connection.transaction():
-            await keep_copy(connection, slot)
             for event, detail, action in _changes(table, identity=not (table.root and inherited)):
                 await connection.execute(f"alter table {name} {action}".encode())
                 await record(connection, slot, event, f"{table}: {detail}")
+            await keep_copy(connection, slot)
     return bool(found)
 
 

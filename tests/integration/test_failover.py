@@ -5,8 +5,17 @@ import signal
 import psycopg
 import pytest
 
-from tests.databases import checkpoint, fetch, run_sql, wait_until
-from tests.failing_over import Bank, asked, copied_bank, dead_source, definitions
+from tests.databases import checkpoint, fetch, migrate, run_sql, wait_until
+from tests.failing_over import (
+    BANK,
+    ROWS,
+    Bank,
+    asked,
+    booking,
+    copied_bank,
+    dead_source,
+    definitions,
+)
 from tests.pair import Pair
 from tests.process import STREAMING, Daemon, drain, ok, run_cdc, spawn_cdc, streaming
 from tests.servers import on_every_version
@@ -164,6 +173,57 @@ def test_a_daemon_that_is_frozen_is_fenced(bank: Bank) -> None:
         halts(daemon)
     codes = fetch(pair.target_dsn, "select code from credit.bank order by 1")
     assert codes == ["kept", "one", "ours", "two"]
+
+
+def test_a_daemon_under_load_is_fenced(bank: Bank) -> None:
+    """In the middle of its batches: what it had committed is there, whole, and nothing after it."""
+    pair = bank.pair
+    with streaming(pair) as daemon, booking(pair):
+        wait_until(lambda: held(pair)[0] > 50)
+        answer = asked(pair, "promote", "--yes", "--force")
+        at_once = checkpoint(pair), held(pair)
+        halts(daemon)
+    assert at_once[0] == answer["lsn"]
+    assert (checkpoint(pair), held(pair)) == at_once
+    touched, accounts, entries = at_once[1]
+    assert touched == accounts - 20 == entries - 20
+    assert definitions(pair.target_admin_dsn) == bank.before
+
+
+def held(pair: Pair) -> tuple[int, int, int]:
+    """Give what bookings have left on the target, of each of its tables."""
+    query = (
+        "select touched, (select count(*)::int from credit.account),"
+        " (select count(*)::int from credit.entry) from credit.bank where code = 'one'"
+    )
+    touched, accounts, entries = (int(str(number)) for number in fetch(pair.target_dsn, query))
+    return touched, accounts, entries
+
+
+def test_a_daemon_that_copies_is_fenced(pair: Pair) -> None:
+    """In the middle of the first copy: it is accepted that rows are missing, and no more come."""
+    migrate(pair, BANK)
+    before = definitions(pair.target_admin_dsn)
+    run_sql(pair.source_dsn, ROWS)
+    run_sql(pair.source_dsn, MANY)
+    env = {"CDC_SNAPSHOT_CHUNK_BYTES": "8192", "CDC_SNAPSHOT_WORKERS": "1"}
+    chunks = "select count(*)::int from cdc.snapshot_chunk where copied_at is not null"
+    with spawn_cdc(pair, "run", env=env) as daemon:
+        daemon.wait_for_log(STREAMING)
+        wait_until(lambda: int(str(fetch(pair.target_dsn, chunks)[0])) > 3)
+        assert asked(pair, "promote", "--yes", code=1)["refused"]
+        answer = asked(pair, "promote", "--yes", "--force")
+        rows = fetch(pair.target_dsn, "select count(*) from credit.account")
+        halts(daemon)
+    assert fetch(pair.target_dsn, "select count(*) from credit.account") == rows
+    assert answer["accepted"]
+    after = definitions(pair.target_admin_dsn)
+    assert [str(line).removesuffix(" NOT VALID") for line in after] == [
+        str(line).removesuffix(" NOT VALID") for line in before
+    ]
+
+
+MANY = "insert into credit.account (bank) select 'two' from generate_series(1, 60000)"
 
 
 @pytest.mark.parametrize(

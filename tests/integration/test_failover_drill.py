@@ -3,9 +3,9 @@
 import pytest
 
 from tests.databases import fetch, run_sql, wait_until
-from tests.failing_over import Bank, asked, copied_bank, dead_source, definitions, reading
+from tests.failing_over import Bank, asked, booking, copied_bank, dead_source, definitions, reading
 from tests.pair import Pair, same_rows
-from tests.process import run_cdc, streaming
+from tests.process import STREAMING, run_cdc, streaming
 
 DRILLS = "select event, detail from cdc.ledger where event like 'failover%' order by id"
 
@@ -18,7 +18,6 @@ select (select string_agg(c::text, '') from cdc.checkpoint c),
        (select last_value::text || is_called::text from credit.account_id_seq)
 """
 
-MORE = "insert into credit.account (bank) select 'two' from generate_series(1, %s::int)"
 LAST = "select 1 from credit.bank where code = 'last'"
 
 
@@ -57,13 +56,12 @@ def test_the_daemon_goes_on(bank: Bank) -> None:
     """Under load: batches wait for a moment, nothing is lost, and the stream does not end."""
     pair = bank.pair
     with streaming(pair) as daemon:
-        for n in range(3):
-            run_sql(pair.source_dsn, MORE, n + 5)
-            assert asked(pair, "drill")["ok"] is True
+        with booking(pair):
+            assert [asked(pair, "drill")["ok"] for _ in range(4)] == [True] * 4
         run_sql(pair.source_dsn, "insert into credit.bank values ('last', 'x')")
         wait_until(lambda: bool(fetch(pair.target_dsn, LAST)))
-        assert "trying again" not in daemon.log()
-    assert same_rows(pair)["account"] == 38
+        assert daemon.log().count(STREAMING) == 1
+    assert same_rows(pair)["account"] > 20
 
 
 def test_who_is_in_the_way(bank: Bank) -> None:
