@@ -49,6 +49,8 @@ create table credit.event (
 create table credit.event_1 partition of credit.event
   for values from ('2026-01-01') to ('2027-01-01');
 create sequence credit.loose;
+create table credit.plain (id int primary key);
+create table credit.refers (id int primary key, plain int references credit.plain deferrable);
 
 create trigger touch before update on credit.account for each row execute function credit.touch();
 create trigger "odd, name: of. it" before update on credit.bank
@@ -61,6 +63,9 @@ create trigger for_replicas before insert on credit.bank
   for each row execute function credit.touch();
 alter table credit.bank enable replica trigger for_replicas;
 create trigger parts before update on credit.event for each row execute function credit.touch();
+create trigger part_off before insert on credit.event
+  for each row execute function credit.touch();
+alter table credit.event_1 disable trigger part_off;
 create rule kept as on delete to credit.bank where old.code = 'kept' do instead nothing;
 create rule off as on delete to credit.account where old.id < 0 do instead nothing;
 alter table credit.account disable rule off;

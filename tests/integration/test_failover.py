@@ -1,11 +1,13 @@
 """`cdc failover promote`: a copy becomes a database that applications write to."""
 
 import signal
+import threading
+import time
 
 import psycopg
 import pytest
 
-from tests.databases import checkpoint, fetch, migrate, run_sql, wait_until
+from tests.databases import checkpoint, fetch, migrate, run_sql, wait_until, waits_for_lock
 from tests.failing_over import (
     BANK,
     ROWS,
@@ -198,6 +200,80 @@ def held(pair: Pair) -> tuple[int, int, int]:
     )
     touched, accounts, entries = (int(str(number)) for number in fetch(pair.target_dsn, query))
     return touched, accounts, entries
+
+
+def test_a_batch_that_is_written_is_waited_for(bank: Bank) -> None:
+    """It waits for somebody's lock: as that is gone within seconds, its rows are there."""
+    pair = bank.pair
+    with streaming(pair), psycopg.connect(pair.target_admin_dsn) as lock:
+        lock.execute("lock table credit.entry in share mode")
+        run_sql(pair.source_dsn, "insert into credit.entry (account) values (1)")
+        wait_until(lambda: waits_for_lock(pair.target_admin_dsn))
+        promotion = threading.Thread(target=asked, args=(pair, "promote", "--yes", "--force"))
+        promotion.start()
+        looked = "select pid from pg_stat_activity where application_name = 'cdc failover'"
+        wait_until(lambda: bool(fetch(pair.target_admin_dsn, looked)), 60)
+        time.sleep(3)
+        lock.rollback()
+        promotion.join()
+    assert fetch(pair.target_dsn, "select count(*)::int from credit.entry") == [21]
+    assert fetch(pair.target_dsn, PROMOTED) == [True]
+
+
+PROMOTED = "select promoted_at is not null from cdc.checkpoint"
+
+
+def test_a_daemon_that_starts_meanwhile(bank: Bank) -> None:
+    """It has found a copy just before the promotion: it prepares no table any more, and halts."""
+    pair = bank.pair
+    with spawn_cdc(pair, "run", script=STARTS_SLOWLY) as daemon:
+        daemon.wait_for_log("about to prepare")
+        asked(pair, "promote", "--yes")
+        daemon.process.send_signal(signal.SIGUSR1)
+        halts(daemon)
+    assert definitions(pair.target_admin_dsn) == bank.before
+
+
+# A daemon that waits for a signal when all has been looked at and nothing is altered yet.
+STARTS_SLOWLY = """
+import asyncio, signal, sys
+import cdc.sync.initialize as initialize
+from cdc.cli import main
+
+prepare = initialize._prepare
+
+async def wait_and_prepare(pair, copied):
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
+    print("about to prepare", file=sys.stderr, flush=True)
+    await told.wait()
+    await prepare(pair, copied)
+
+initialize._prepare = wait_and_prepare
+main()
+"""
+
+
+def test_a_daemon_that_is_to_copy_again(bank: Bank) -> None:
+    """It hears of that by the stream, and would take foreign keys off by itself: it halts."""
+    pair = bank.pair
+    with streaming(pair) as daemon:
+        asked(pair, "promote", "--yes")
+        anew = "update cdc.copy set begun_at = null, completed_at = null where table_name = 'plain'"
+        run_sql(pair.target_dsn, anew)
+        run_sql(pair.source_dsn, "select pg_logical_emit_message(true, 'cdc', 'resync')")
+        halts(daemon)
+    assert definitions(pair.target_admin_dsn) == bank.before
+
+
+def test_the_checkpoint_itself_refuses(bank: Bank) -> None:
+    """Whoever would claim or move it, of whatever version, or reset it by hand."""
+    pair = bank.pair
+    asked(pair, "promote", "--yes")
+    for change in ("epoch = epoch + 1", "lsn = '0/1'", "lsn = null"):
+        with pytest.raises(psycopg.Error) as refused:
+            run_sql(pair.target_dsn, f"update cdc.checkpoint set {change}")
+        assert refused.value.sqlstate == "CD005"
 
 
 def test_a_daemon_that_copies_is_fenced(pair: Pair) -> None:

@@ -5,6 +5,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -88,27 +89,46 @@ def has(port: int, line: str) -> bool:
         return False
 
 
+@contextmanager
+def on_terminal(pair: Pair) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run a promotion that asks on a terminal; give its process, and where to answer."""
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "cdc", "failover", "promote"],
+        env=environment(pair, {"TERM": "xterm"}),
+        stdin=follower,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        yield process, leader
+    os.close(leader)
+    os.close(follower)
+
+
 @pytest.mark.parametrize(("answer", "promoted"), [("n", False), ("y", True)])
 def test_a_terminal_is_asked(bank: Bank, answer: str, *, promoted: bool) -> None:
     """With what is at stake; whoever does not say yes has changed nothing."""
     pair = bank.pair
-    leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "cdc", "failover", "promote"]
-    with (
-        dead_source(pair),
-        subprocess.Popen(
-            command,
-            env=environment(pair, {"TERM": "xterm"}),
-            stdin=follower,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process,
-    ):
+    with dead_source(pair), on_terminal(pair) as (process, leader):
         os.write(leader, f"{answer}\n".encode())
         _, said = process.communicate(timeout=60)
-    os.close(leader)
-    os.close(follower)
     assert b"what it has committed after" in said
     assert b"nobody writes to the source" in said
     assert process.returncode == (0 if promoted else 1)
     assert fetch(pair.target_dsn, PROMOTED) == [promoted]
+
+
+def test_somebody_writes_while_a_terminal_is_asked(bank: Bank) -> None:
+    """What was true when it was shown is looked at again: it is refused, to be tried again."""
+    pair = bank.pair
+    with on_terminal(pair) as (process, leader):
+        assert process.stderr is not None
+        said = b""
+        while b"shall it be done" not in said:
+            said += os.read(process.stderr.fileno(), 1 << 16)
+        run_sql(pair.source_dsn, LATE)
+        os.write(leader, b"y\n")
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == 75, rest
+    assert b"are written to while the target is promoted" in rest
+    assert fetch(pair.target_dsn, PROMOTED) == [False]
