@@ -24,7 +24,6 @@ from cdc.source.chunks import Cut, own, plan_chunks
 from cdc.source.copied import load_copied_tables
 from cdc.source.publication import PublishedTable
 from cdc.sync.policies import policies
-from cdc.target.checkpoint import keep_copy
 from cdc.target.copies import CopyRow, begin_copy, mark_complete
 from cdc.target.ledger import record, resolve_gaps
 from cdc.target.merge import Merge, merge
@@ -146,7 +145,6 @@ async def begin_copies(
                 foreign_keys=[*row.foreign_keys, *keys.get(row.name, ())],
                 parts=cuts[row.name],
             )
-        await keep_copy(target, slot)
 
 
 async def _shadow(target: Connection, row: CopyRow, table: TableLayout) -> str | None:
