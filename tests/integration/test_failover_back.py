@@ -1,4 +1,4 @@
-"""docs/operating.md, “Failover”: its commands do what it says, there and back."""
+"""The failovers of README and docs/operating.md: their commands do what they say, there and back."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +17,16 @@ PAGE = "docs/operating.md"
 
 MORE = "insert into credit.account (bank) select 'two' from generate_series(1, 5) returning id"
 CHANGE = "update credit.bank set code = 'renamed' where code = 'one'"
+
+
+def test_the_readme(pair: Pair, tmp_path: Path) -> None:
+    """Its three commands, one after the other, beside a source that is up."""
+    bank = copied_bank(pair)
+    said = run_blocks("README.md", "failover", pair, tmp_path)
+    assert "ok: the target could take over" in said
+    assert "ok: it would have taken" in said
+    assert "promoted in" in said
+    assert definitions(pair.target_admin_dsn) == bank.before
 
 
 @pytest.fixture
