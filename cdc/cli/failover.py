@@ -127,6 +127,11 @@ def _seen(seen: Look) -> dict[str, object]:
     }
 
 
+def _committed(time: str | None) -> str:
+    """Say when what the target holds was committed on the source."""
+    return "as of the initial copy" if time is None else f"committed {time}"
+
+
 def _print_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
     for finding in findings:
         word = f"{finding.severity.value:<6}"
@@ -142,7 +147,8 @@ def _print_state(seen: Look, *, err: bool = False) -> None:
         typer.secho(f"promoted at {seen.promoted_at}: it is no copy any more", fg="green", err=err)
     elif checkpoint is not None:
         age = readable_seconds(checkpoint.commit_age_s)
-        upto = f"{checkpoint.lsn_text}, committed {checkpoint.commit_time or 'at no time'} ({age})"
+        ago = "" if checkpoint.commit_time is None else f" ({age} ago)"
+        upto = f"{checkpoint.lsn_text}, {_committed(checkpoint.commit_time)}{ago}"
         word = "ok: the target could take over" if seen.ready else "no: the target is"
         typer.secho(f"{word}, at {upto}", fg="green" if seen.ready else "red", err=err)
 
@@ -181,7 +187,7 @@ def _tell(given: Settings, result: Promotion) -> None:
     """Tell who gets the alerts; that nobody can be reached is no reason to fail."""
     from cdc.observe.alerting import tell_failover  # noqa: PLC0415  # of each start 60 ms
 
-    detail = f"up to {result.lsn}, committed {result.commit_time}"
+    detail = f"up to {result.lsn}, {_committed(result.commit_time)}"
     outcome = asyncio.run(tell_failover(given, detail))
     if outcome is not None and not outcome.arrived:
         typer.secho(f"alerts.url could not be told: {outcome.said}", fg="yellow", err=True)
@@ -190,7 +196,7 @@ def _tell(given: Settings, result: Promotion) -> None:
 def _print_promotion(result: Promotion) -> None:
     for line in result.done:
         typer.echo(f"  {line}")
-    upto = f"up to {result.lsn}, committed {result.commit_time or 'before the copy'}"
+    upto = f"up to {result.lsn}, {_committed(result.commit_time)}"
     if result.before:
         typer.secho(f"promoted already, at {result.promoted_at}: {upto}", fg="green")
     else:
@@ -216,8 +222,8 @@ def _print_drill(result: Drill) -> None:
     elif result.ok:
         behind = f"{readable_bytes(lag.lag_bytes)} of WAL" if lag else "what the source has since"
         typer.secho(
-            f"ok: it would have taken {readable_seconds(result.seconds)}, tables locked for"
-            f" {readable_seconds(result.locked_seconds)}; lost: {behind}",
+            f"ok: it would have taken {result.seconds:.2f} s, tables locked for"
+            f" {result.locked_seconds:.2f} s; lost: {behind}",
             fg="green",
         )
     else:

@@ -32,6 +32,7 @@ def _facts(found: Status) -> list[tuple[str, str]]:
     late = of_lag(lag) != GOOD and lag.active
     behind = f"{readable_bytes(lag.lag_bytes)}, for {readable_seconds(lag.lag_seconds)}"
     moved = "" if age is None else f", moved {readable_seconds(age)} ago"
+    idle = "no: the target was promoted" if found.promoted_at else "no: start `cdc run`"
     promoted = f", promoted at {found.promoted_at}" if found.promoted_at else ""
     spooled = (
         f"{readable_bytes(found.spooled_bytes)} in {found.spooled_transactions:,} transactions"
@@ -40,7 +41,7 @@ def _facts(found: Status) -> list[tuple[str, str]]:
         ("source", found.source),
         ("publication", f"{found.publication or 'none'}, {found.published_tables} tables"),
         ("slot", f"{lag.slot}, {lag.wal_status}{': `cdc check`' if _lost(found) else ''}"),
-        ("streaming", "yes" if lag.active else "no: start `cdc run`"),
+        ("streaming", "yes" if lag.active else idle),
         ("behind", f"{behind}{': `cdc explain lag`' if late else ''}"),
         ("WAL budget", wal_budget(lag)),
         ("target", f"{found.target}{promoted}"),

@@ -1,4 +1,4 @@
-"""The failovers of README and docs/operating.md: their commands do what they say, there and back."""
+"""The failovers of README and docs/operating.md: their commands do what they say, and back."""
 
 from collections.abc import Iterator
 from dataclasses import replace

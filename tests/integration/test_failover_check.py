@@ -274,3 +274,33 @@ def test_rows_that_the_source_has_deleted(bank: Bank) -> None:
     pair = bank.pair
     pair.settings.write_text('[tables."credit.bank"]\ndeletes = "soft"\n')
     assert "target credit.bank" in subjects(asked(pair, "check"), "warns")
+
+
+def test_an_application_that_could_not_write(bank: Bank) -> None:
+    """Nobody has privileges but the owner, a role reads only: both are named, with the mend."""
+    pair = bank.pair
+    mends = mends_of(asked(pair, "check"), "privileges")
+    assert 'grant select, insert, update, delete on all tables in schema "credit"' in mends[0]
+    role = f"{pair.slot}_application"
+    run_sql(pair.target_admin_dsn, f"create role {role}")
+    try:
+        run_sql(
+            pair.target_admin_dsn,
+            f"grant usage on schema credit to {role};"
+            f" grant insert on all tables in schema credit to {role};"
+            f" alter role {role} set default_transaction_read_only = on;",
+        )
+        answer = asked(pair, "check")
+        assert mends_of(answer, "privileges") == []
+        (mend,) = mends_of(answer, f"role {role}")
+        run_sql(pair.target_admin_dsn, mend)
+        assert mends_of(asked(pair, "check"), f"role {role}") == []
+    finally:
+        run_sql(pair.target_admin_dsn, f"drop owned by {role}; drop role {role}")
+
+
+def mends_of(answer: dict[str, object], subject: str) -> list[str]:
+    """Give what mends the findings about a subject."""
+    findings = answer["findings"]
+    assert isinstance(findings, list)
+    return [finding["mend"] for finding in findings if finding["subject"] == subject]

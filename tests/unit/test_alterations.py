@@ -51,7 +51,8 @@ def test_what_the_ledger_does_not_say(entry: tuple[str, str]) -> None:
     """It was off before: it stays off, and somebody is told."""
     found = plan(noted(entry), Altered(triggers=((TABLE, "touch"),)))
     assert found.restorations == []
-    assert found.unexplained == ["trigger touch of credit.account"]
+    (disabled,) = found.unexplained
+    assert disabled.mend == 'alter table "credit"."account" enable trigger "touch";'
 
 
 def test_what_fired_always() -> None:

@@ -60,13 +60,26 @@ class Restoration:
     """The tables that it locks."""
 
 
+@dataclass(slots=True, frozen=True)
+class Disabled:
+    """A trigger or rule that is disabled, and the ledger does not say that it was us."""
+
+    kind: str
+    table: QualifiedName
+    name: str
+
+    @property
+    def mend(self) -> str:
+        """The statement that enables it."""
+        return f"alter table {quoted(*self.table)} enable {self.kind} {quoted(self.name)};"
+
+
 @dataclass(slots=True)
 class Plan:
     """All that is taken back."""
 
     restorations: list[Restoration] = field(default_factory=list)
-    unexplained: list[str] = field(default_factory=list)
-    """What is disabled, and the ledger does not say that it was us."""
+    unexplained: list[Disabled] = field(default_factory=list)
 
     @property
     def locked(self) -> list[QualifiedName]:
@@ -84,7 +97,7 @@ def plan(noted: Iterable[Noted], altered: Altered) -> Plan:
         for table, name in disabled:
             event = ledger.last_of(events, table, name)
             if event is None:
-                found.unexplained.append(f"{kind} {name} of {shown(table)}")
+                found.unexplained.append(Disabled(kind, table, name))
             else:
                 found.restorations.append(_enabled(kind, table, name, always=event == events[1]))
     for table, column in altered.identities:

@@ -15,6 +15,9 @@ from cdc.lsn import format_lsn
 from cdc.postgres.names import quoted
 from cdc.sizes import readable_bytes, readable_seconds
 
+# Of tables that have something in common; all of a large schema would be no message.
+_NAMED = 3
+
 _CATCH_UP = (
     "# stop what writes to the source and let the daemon come to the end; or, with the daemon"
     " stopped:\ncdc run --until-current"
@@ -176,12 +179,12 @@ def check_ownership(facts: Facts) -> Iterator[Finding]:
 
 def check_unexplained(facts: Facts) -> Iterator[Finding]:
     """Find what is disabled, and the ledger does not say by whom."""
-    for subject in facts.target.plan.unexplained:
+    for one in facts.target.plan.unexplained:
         yield warns(
             "target",
-            subject,
+            f"{one.kind} {one.name} of {'.'.join(one.table)}",
             "is disabled, and not by us: it stays disabled",
-            "alter table … enable …  -- if it is to fire",
+            f"{one.mend}  -- if it is to work",
         )
 
 
@@ -235,6 +238,31 @@ def check_policies(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def check_access(facts: Facts) -> Iterator[Finding]:
+    """Find what would keep the application from writing."""
+    access = facts.target.access
+    for setting in access.read_only:
+        yield warns(
+            "target",
+            f"role {setting.role}" if setting.role else f"database {setting.database}",
+            "has read-only sessions: the application could not write",
+            setting.mend,
+        )
+    if access.ungranted:
+        shown = ", ".join(access.ungranted[:_NAMED])
+        more = f" and {len(access.ungranted) - _NAMED} more" * (len(access.ungranted) > _NAMED)
+        schemas = ", ".join(map(quoted, facts.settings.source.schemas))
+        yield warns(
+            "target",
+            "privileges",
+            f"let nobody but the owner write to {shown}{more}: the application needs them, unless"
+            " it is the owner",
+            f"grant usage on schema {schemas} to …;\n"
+            f"grant select, insert, update, delete on all tables in schema {schemas} to …;\n"
+            f"grant usage on all sequences in schema {schemas} to …;",
+        )
+
+
 CHECKS = (
     check_checkpoint,
     check_read_only,
@@ -247,6 +275,7 @@ CHECKS = (
     check_keys,
     check_sequences,
     check_policies,
+    check_access,
 )
 
 

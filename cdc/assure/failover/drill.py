@@ -27,7 +27,6 @@ from cdc.assure.failover.taking_back import (
 from cdc.errors import CdcError
 from cdc.postgres.session import Connection
 from cdc.settings import Settings
-from cdc.sizes import readable_seconds
 from cdc.target.checkpoint import bring_up_to_date
 from cdc.target.connection import connect_target
 from cdc.target.ledger import DRILL_FAILED, DRILLED, record
@@ -126,7 +125,7 @@ async def _record(target: Connection, slot: str, result: Drill) -> None:
     if result.ok:
         detail = (
             f"ok: {len(result.done)} things taken back,"
-            f" tables locked for {readable_seconds(result.locked_seconds)}"
+            f" tables locked for {result.locked_seconds:.2f} s"
         )
     else:
         reasons = [f for f in result.look.findings if f.severity is not Severity.WARNS]

@@ -5,6 +5,7 @@ Loaded once, then judged by `checks`; nothing here is an opinion.
 
 from dataclasses import dataclass, field
 
+from cdc.assure.failover.access import Access
 from cdc.assure.failover.alterations import Key, Plan
 from cdc.assure.failover.on_source import SourceFacts
 from cdc.assure.failover.sequences import Move, Sequence, move
@@ -36,6 +37,7 @@ class TargetFacts:
     unowned: tuple[QualifiedName, ...] = ()
     """Tables that would have to be altered and are not ours."""
     sequences: tuple[Sequence, ...] = ()
+    access: Access = field(default_factory=Access)
 
 
 @dataclass(slots=True, frozen=True)

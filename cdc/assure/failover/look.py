@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import psycopg
 
+from cdc.assure.failover.access import load_access
 from cdc.assure.failover.checks import judge_facts
 from cdc.assure.failover.facts import Facts, TargetFacts
 from cdc.assure.failover.findings import Finding, Severity
@@ -145,4 +146,5 @@ async def _load_target(
         ),
         unowned=tuple(await load_unowned(target, [one.table for one in plan.restorations])),
         sequences=tuple(await load_sequences(target, schemas)),
+        access=await load_access(target, schemas),
     )
