@@ -74,15 +74,26 @@ def test_sequences_go_on_where_the_sources_stand(bank: Bank) -> None:
     assert fetch(pair.target_dsn, "select nextval('credit.account_number_seq')") == [22]
 
 
+OF_ANOTHER = (
+    "insert into cdc.ledger (slot, event, detail)"
+    " values ('billing', 'triggers disabled', 'billing.t: touch')"
+)
+
+
 def test_it_is_written_down(bank: Bank) -> None:
-    """In the ledger with the LSN, and what was altered there is resolved; status shows it."""
+    """In the ledger with the LSN; what was altered is resolved, but not in another's schema."""
     pair = bank.pair
+    run_sql(pair.target_dsn, OF_ANOTHER)
     with dead_source(pair):
         asked(pair, "promote", "--yes")
     ledger = "select to_lsn::text from cdc.ledger where event = 'promoted'"
     assert fetch(pair.target_dsn, ledger) == [checkpoint(pair)]
-    resolved = "select distinct resolution from cdc.ledger where event = 'triggers disabled'"
-    assert fetch(pair.target_dsn, resolved) == ["taken back by promotion"]
+    resolved = (
+        "select distinct resolution from cdc.ledger where event = 'triggers disabled'"
+        " and slot {} 'billing'"
+    )
+    assert fetch(pair.target_dsn, resolved.format("<>")) == ["taken back by promotion"]
+    assert fetch(pair.target_dsn, resolved.format("=")) == [None]
     assert "promoted at" in ok(pair, "status").stdout
 
 

@@ -116,7 +116,7 @@ async def _try(target: Connection, settings: Settings, result: Drill) -> None:
                 facts.target.copies,
                 lock_timeout_ms=_LOCK_TIMEOUT_MS,
             )
-            await mark_promoted(target, settings.source.slot, ())
+            await mark_promoted(target, settings, ())
     finally:
         result.locked_seconds = round(monotonic() - since, 3)
 

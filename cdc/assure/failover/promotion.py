@@ -169,7 +169,7 @@ async def _transaction(
         facts.copies,
         lock_timeout_ms=_LOCK_TIMEOUT_MS,
     )
-    checkpoint = await mark_promoted(target, slot, accepted)
+    checkpoint = await mark_promoted(target, settings, accepted)
     result = _result(checkpoint, before=False)
     result.done, result.accepted, result.ended = done, accepted, ended
     return result
@@ -199,8 +199,11 @@ async def fence(target: Connection, slot: str) -> list[int]:
     return await end_writers(target, slot)
 
 
-async def mark_promoted(target: Connection, slot: str, accepted: Sequence[str]) -> Checkpoint:
+async def mark_promoted(
+    target: Connection, settings: Settings, accepted: Sequence[str]
+) -> Checkpoint:
     """Write into checkpoint and ledger that the target is no copy any more."""
+    slot = settings.source.slot
     await target.execute(
         "update cdc.checkpoint set epoch = epoch + 1, claimed_by = null,"
         " promoted_at = clock_timestamp() where slot = %s",
@@ -208,7 +211,7 @@ async def mark_promoted(target: Connection, slot: str, accepted: Sequence[str]) 
     )
     checkpoint = await load_checkpoint(target, slot)
     assert checkpoint is not None
-    await resolve_noted(target)
+    await resolve_noted(target, settings.source.schemas)
     lost = f"; accepted as lost: {'; '.join(accepted)}" if accepted else ""
     detail = f"holds what was committed until {checkpoint.commit_time or 'the copy'}{lost}"
     await record(target, slot, PROMOTED, detail, to_lsn=checkpoint.lsn)

@@ -112,12 +112,13 @@ async def _load_noted(connection: Connection, resolution: str | None) -> list[No
     return await (await cursor.execute(_NOTED, (_EVENTS, resolution))).fetchall()
 
 
-async def resolve_noted(connection: Connection) -> None:
-    """Note that what was altered is taken back."""
+async def resolve_noted(connection: Connection, schemas: Sequence[str]) -> None:
+    """Note that what was altered in some schemas is taken back; another pipeline has others."""
     await connection.execute(
         "update cdc.ledger set resolved_at = clock_timestamp(), resolution = %s"
-        " where event = any(%s) and resolved_at is null",
-        (RESTORED, _EVENTS),
+        " where event = any(%s) and resolved_at is null"
+        "   and exists (select from unnest(%s::text[]) s where starts_with(detail, s || '.'))",
+        (RESTORED, _EVENTS, list(schemas)),
     )
 
 
