@@ -11,7 +11,7 @@ from cdc.assure.failover.drill import Drill
 from cdc.assure.failover.drill import drill as rehearse
 from cdc.assure.failover.findings import Finding, Severity
 from cdc.assure.failover.look import Look, look
-from cdc.assure.failover.promotion import Promotion, Refused
+from cdc.assure.failover.promotion import Promotion, Refused, validate_all
 from cdc.assure.failover.promotion import promote as carry_out
 from cdc.cli.output import print_json, settings
 from cdc.settings import Settings
@@ -76,10 +76,13 @@ def promote(
         _refuse(ex.findings, json=json)
     if not result.before:
         _tell(given, result)
+    if not json:
+        _print_promotion(result)
+    result.unvalidated = asyncio.run(validate_all(given))
     if json:
         print_json(result)
     else:
-        _print_promotion(result)
+        _print_unvalidated(result.unvalidated)
 
 
 @app.command()
@@ -203,13 +206,18 @@ def _print_promotion(result: Promotion) -> None:
         typer.secho(f"promoted in {readable_seconds(result.seconds)}: {upto}", fg="green")
     for lost in result.accepted:
         typer.secho(f"  lost: {lost}", fg="yellow")
-    if result.unvalidated:
-        typer.echo("foreign keys that are not valid for all rows yet; run on the target:")
-        for statement in result.unvalidated:
-            typer.echo(f"  {statement}")
     typer.echo("next: point the applications at the target, with the privileges they need there;")
     typer.echo("      stop the daemon for good: systemctl disable --now cdc;")
     typer.echo("      if the source lives on, let go of the WAL that it keeps: cdc slot drop")
+    sys.stdout.flush()
+
+
+def _print_unvalidated(statements: Sequence[str]) -> None:
+    """Say what is left to be done about foreign keys."""
+    if statements:
+        typer.echo("foreign keys of which not all rows are known to keep them; on the target:")
+    for statement in statements:
+        typer.echo(f"      {statement}")
 
 
 def _print_drill(result: Drill) -> None:

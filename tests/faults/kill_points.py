@@ -236,9 +236,9 @@ BEFORE_PROMOTION = (
     Point("before the COMMIT of a promotion", "after", f"{_PROMOTION}:mark_promoted"),
 )
 AFTER_PROMOTION = (
-    Point("after the COMMIT of a promotion", "before", f"{_PROMOTION}:_validate"),
+    Point("after the COMMIT of a promotion", "before", f"{_PROMOTION}:load_unvalidated"),
     Point("within a validation", "before", f"{_PROMOTION}:validate", nth=2),
-    Point("after all is validated", "after", f"{_PROMOTION}:_validate"),
+    Point("after a validation", "after", f"{_PROMOTION}:validate"),
 )
 
 _ALL = (

@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -108,6 +109,16 @@ def test_again_it_says_that_it_is_done(bank: Bank) -> None:
         assert again["promoted_at"] == first["promoted_at"]
         assert fetch(pair.target_dsn, NEW_ACCOUNT) == [int(str(numbers[0])) + 1]
         assert asked(pair, "check")["promoted_at"] == first["promoted_at"]
+    entries = "select count(*)::int from cdc.ledger where event = 'promoted'"
+    assert fetch(pair.target_dsn, entries) == [1]
+
+
+def test_two_at_once(bank: Bank) -> None:
+    """The second waits for the first, and says that it is done."""
+    pair = bank.pair
+    with ThreadPoolExecutor() as both, dead_source(pair):
+        answers = list(both.map(lambda _: asked(pair, "promote", "--yes"), range(2)))
+    assert sorted(bool(answer["before"]) for answer in answers) == [False, True]
     entries = "select count(*)::int from cdc.ledger where event = 'promoted'"
     assert fetch(pair.target_dsn, entries) == [1]
 

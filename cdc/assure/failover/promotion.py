@@ -67,9 +67,10 @@ class Promotion:
     """What was lost, and said to be acceptable."""
     ended: list[int] = field(default_factory=list)
     """PIDs of the daemon's sessions that were ended."""
+    seconds: float = 0.0
+    """Until it was committed."""
     unvalidated: list[str] = field(default_factory=list)
     """Foreign keys that rows from before do not keep, or that could not be looked at."""
-    seconds: float = 0.0
 
 
 class Refused(CheckFailed):
@@ -94,9 +95,8 @@ async def promote(settings: Settings, before: Look, covered: Covered, *, force: 
             await _bring_up_to_date(target)
             await _settle(target, slot)
             result = await _retried(target, settings, before, covered, force=force)
-        result.unvalidated = await _validate(target, settings.source.schemas)
-        result.seconds = round(monotonic() - began, 3)
-        return result
+    result.seconds = round(monotonic() - began, 3)
+    return result
 
 
 async def _already(target: Connection, slot: str) -> Promotion | None:
@@ -157,6 +157,9 @@ async def _transaction(
 ) -> Promotion:
     slot, source = settings.source.slot, before.facts.source
     ended = await fence(target, slot)
+    done_before = await _already(target, slot)  # by somebody else, whom the lock has waited for
+    if done_before is not None:
+        return done_before
     now = await look_at_target(target, settings, source, covered, promoting=True)
     accepted = _accepted(now, force=force)
     if source.answers and not await is_quiet(settings, source):
@@ -218,15 +221,20 @@ async def mark_promoted(
     return checkpoint
 
 
-async def _validate(target: Connection, schemas: Sequence[str]) -> list[str]:
-    """Validate what was put back NOT VALID; return what does not hold, or is not known to."""
+async def validate_all(settings: Settings) -> list[str]:
+    """Validate what a promotion has put back NOT VALID, however long that takes. Safe to repeat.
+
+    Returns the statements of those that do not hold for all rows, or are not known to.
+    """
     left = []
-    for key in await load_unvalidated(target, schemas):
-        statement = f"alter table {quoted(*key.table)} validate constraint {quoted(key.name)}"
-        try:
-            await validate(target, statement)
-        except (psycopg.errors.ForeignKeyViolation, *BLOCKED):
-            left.append(f"{statement};")
+    dsn = settings.target.require_dsn()
+    async with await connect_target(dsn, application_name=NAME) as target:
+        for key in await load_unvalidated(target, settings.source.schemas):
+            statement = f"alter table {quoted(*key.table)} validate constraint {quoted(key.name)}"
+            try:
+                await validate(target, statement)
+            except (psycopg.errors.ForeignKeyViolation, *BLOCKED):
+                left.append(f"{statement};")
     return left
 
 
