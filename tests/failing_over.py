@@ -51,6 +51,7 @@ create table credit.event_1 partition of credit.event
 create sequence credit.loose;
 create table credit.plain (id int primary key);
 create table credit.refers (id int primary key, plain int references credit.plain deferrable);
+create table credit.acts (id int primary key, plain int references credit.plain on delete cascade);
 
 create trigger touch before update on credit.account for each row execute function credit.touch();
 create trigger "odd, name: of. it" before update on credit.bank

@@ -113,6 +113,18 @@ def test_again_it_says_that_it_is_done(bank: Bank) -> None:
     assert fetch(pair.target_dsn, entries) == [1]
 
 
+def test_a_table_of_somebody_else_that_is_referred_to(bank: Bank) -> None:
+    """It need not be ours, as long as we may refer to it; else a drill says so beforehand."""
+    pair = bank.pair
+    run_sql(pair.target_admin_dsn, "alter table credit.plain owner to postgres")
+    with dead_source(pair):
+        assert "42501" in str(asked(pair, "drill", code=1)["problem"])
+        run_sql(pair.target_admin_dsn, "grant select, references on credit.plain to app_target")
+        assert asked(pair, "drill")["ok"] is True
+        asked(pair, "promote", "--yes")
+    assert definitions(pair.target_admin_dsn) == bank.before
+
+
 def test_two_at_once(bank: Bank) -> None:
     """The second waits for the first, and says that it is done."""
     pair = bank.pair

@@ -24,6 +24,7 @@ from cdc.assure.failover.taking_back import (
     load_blockers,
     take_back,
 )
+from cdc.backoff import described, ends_session
 from cdc.errors import CdcError
 from cdc.postgres.session import Connection
 from cdc.settings import Settings
@@ -35,6 +36,8 @@ from cdc.target.ledger import DRILL_FAILED, DRILLED, record
 _LOCK_TIMEOUT_MS = 700
 _TRIES = 5
 _PAUSE_S = 1.0
+
+_LOOK = "what the target's own log says of it; `cdc check` looks at privileges"
 
 # So long the daemon waits for us at most. A foreign key of a partitioned table is looked at whole
 # before PostgreSQL 18.
@@ -91,8 +94,11 @@ async def _rehearse(target: Connection, settings: Settings, result: Drill) -> No
             result.problem = f"a step takes longer than {_LONGEST_S} s"
             result.hint = "a promotion would go on; how long it takes is not known"
             return
-        except CdcError as ex:
-            result.problem, result.hint = ex.message, ex.hint
+        except (psycopg.Error, CdcError) as ex:
+            if ends_session(ex):
+                raise
+            result.problem = described(ex)
+            result.hint = ex.hint if isinstance(ex, CdcError) else _LOOK
             return
         else:
             result.problem = result.hint = ""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import psycopg
 
 from cdc.assure.failover.sequences import Move
-from cdc.assure.failover.state import load_plan
+from cdc.assure.failover.state import load_plan, load_unowned
 from cdc.errors import NeedsOperator
 from cdc.postgres.activity import Session, load_sessions
 from cdc.postgres.names import quoted
@@ -50,8 +50,10 @@ async def take_back(
     await target.execute(f"set local lock_timeout = {lock_timeout_ms}".encode())
     done = await _put_back_keys(target, copies)
     plan = await load_plan(target, schemas)
-    if plan.locked:
-        names = ", ".join(quoted(*name) for name in plan.locked)
+    # One that is only referred to may be another role's: that is locked when its turn comes.
+    others = await load_unowned(target, plan.locked)
+    names = ", ".join(quoted(*name) for name in plan.locked if name not in others)
+    if names:
         await target.execute(f"lock table {names} in access exclusive mode".encode())
     for restoration in plan.restorations:
         await target.execute(restoration.statement.encode())
