@@ -276,6 +276,13 @@ def test_rows_that_the_source_has_deleted(bank: Bank) -> None:
     assert "target credit.bank" in subjects(asked(pair, "check"), "warns")
 
 
+def test_changes_that_are_gathered(bank: Bank) -> None:
+    """In bursts the target is behind on purpose: that much ends with the source."""
+    bank.pair.settings.write_text("[apply]\nflush_interval = 900\n")
+    (mend,) = mends_of(asked(bank.pair, "check"), "setting apply.flush_interval")
+    assert mend.startswith("export CDC_APPLY_FLUSH_INTERVAL=0")
+
+
 def test_an_application_that_could_not_write(bank: Bank) -> None:
     """Nobody has privileges but the owner, a role reads only: both are named, with the mend."""
     pair = bank.pair
