@@ -125,12 +125,40 @@ def test_a_table_of_somebody_else_that_is_referred_to(bank: Bank) -> None:
     assert definitions(pair.target_admin_dsn) == bank.before
 
 
+# A promotion that waits for a signal before it is committed.
+HOLDS = """
+import asyncio, signal, sys
+import cdc.assure.failover.promotion as promotion
+from cdc.cli import main
+
+mark_promoted = promotion.mark_promoted
+
+async def mark_and_wait(*args):
+    checkpoint = await mark_promoted(*args)
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
+    print("about to commit", file=sys.stderr, flush=True)
+    await told.wait()
+    return checkpoint
+
+promotion.mark_promoted = mark_and_wait
+main()
+"""
+
+
 def test_two_at_once(bank: Bank) -> None:
     """The second waits for the first, and says that it is done."""
     pair = bank.pair
-    with ThreadPoolExecutor() as both, dead_source(pair):
-        answers = list(both.map(lambda _: asked(pair, "promote", "--yes"), range(2)))
-    assert sorted(bool(answer["before"]) for answer in answers) == [False, True]
+    with (
+        ThreadPoolExecutor() as beside,
+        spawn_cdc(pair, "failover", "promote", "--yes", script=HOLDS) as first,
+    ):
+        first.wait_for_log("about to commit")
+        second = beside.submit(asked, pair, "promote", "--yes")
+        wait_until(lambda: waits_for_lock(pair.target_admin_dsn), 60)
+        first.process.send_signal(signal.SIGUSR1)
+        assert second.result()["before"] is True
+        assert first.process.wait(60) == 0, first.log()
     entries = "select count(*)::int from cdc.ledger where event = 'promoted'"
     assert fetch(pair.target_dsn, entries) == [1]
 
