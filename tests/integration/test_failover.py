@@ -3,7 +3,6 @@
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -125,40 +124,32 @@ def test_a_table_of_somebody_else_that_is_referred_to(bank: Bank) -> None:
     assert definitions(pair.target_admin_dsn) == bank.before
 
 
-# A promotion that waits for a signal before it is committed.
-HOLDS = """
+# A promotion that waits for a signal when it has looked at all.
+LATE_ONE = """
 import asyncio, signal, sys
 import cdc.assure.failover.promotion as promotion
 from cdc.cli import main
 
-mark_promoted = promotion.mark_promoted
-
-async def mark_and_wait(*args):
-    checkpoint = await mark_promoted(*args)
+async def wait(target, slot):
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
-    print("about to commit", file=sys.stderr, flush=True)
+    print("has looked", file=sys.stderr, flush=True)
     await told.wait()
-    return checkpoint
 
-promotion.mark_promoted = mark_and_wait
+promotion._settle = wait
 main()
 """
 
 
 def test_two_at_once(bank: Bank) -> None:
-    """The second waits for the first, and says that it is done."""
+    """Both have found a copy; the second finds under the lock that it is none any more."""
     pair = bank.pair
-    with (
-        ThreadPoolExecutor() as beside,
-        spawn_cdc(pair, "failover", "promote", "--yes", script=HOLDS) as first,
-    ):
-        first.wait_for_log("about to commit")
-        second = beside.submit(asked, pair, "promote", "--yes")
-        wait_until(lambda: waits_for_lock(pair.target_admin_dsn), 60)
-        first.process.send_signal(signal.SIGUSR1)
-        assert second.result()["before"] is True
-        assert first.process.wait(60) == 0, first.log()
+    with spawn_cdc(pair, "failover", "promote", "--yes", script=LATE_ONE) as late:
+        late.wait_for_log("has looked")
+        asked(pair, "promote", "--yes")
+        late.process.send_signal(signal.SIGUSR1)
+        assert late.process.wait(60) == 0, late.log()
+    assert "promoted already" in late.stdout.read_text()
     entries = "select count(*)::int from cdc.ledger where event = 'promoted'"
     assert fetch(pair.target_dsn, entries) == [1]
 

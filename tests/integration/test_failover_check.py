@@ -232,6 +232,18 @@ def test_a_lock_of_somebody_else(bank: Bank) -> None:
         assert asked(pair, "check")["promoted_at"] is None
 
 
+@pytest.mark.parametrize("verb", ["check", "drill"])
+def test_a_table_that_is_altered(bank: Bank, verb: str) -> None:
+    """It cannot be read meanwhile: nobody waits for ever, and it is said by whom."""
+    pair = bank.pair
+    with psycopg.connect(pair.target_dsn, application_name="a migration") as migration:
+        migration.execute("alter table credit.account add column more int")
+        result = run_cdc(pair, "failover", verb, timeout_s=60)
+    assert result.returncode == 75, result.stdout
+    assert "locked by PID" in result.stderr
+    assert "a migration" in result.stderr
+
+
 def test_a_target_that_was_never_a_copy(pair: Pair) -> None:
     """There is nothing to promote."""
     with dead_source(pair):

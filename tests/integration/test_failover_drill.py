@@ -18,6 +18,10 @@ select (select string_agg(c::text, '') from cdc.checkpoint c),
        (select last_value::text || is_called::text from credit.account_id_seq)
 """
 
+WRITERS = (
+    "select pid from pg_stat_activity"
+    " where datname = current_database() and application_name = 'cdc'"
+)
 LAST = "select 1 from credit.bank where code = 'last'"
 
 
@@ -57,7 +61,10 @@ def test_the_daemon_goes_on(bank: Bank) -> None:
     pair = bank.pair
     with streaming(pair) as daemon:
         with booking(pair):
+            wait_until(lambda: len(fetch(pair.target_admin_dsn, WRITERS)) == 1)
+            writers = fetch(pair.target_admin_dsn, WRITERS)
             assert [asked(pair, "drill")["ok"] for _ in range(4)] == [True] * 4
+            assert fetch(pair.target_admin_dsn, WRITERS) == writers
         run_sql(pair.source_dsn, "insert into credit.bank values ('last', 'x')")
         wait_until(lambda: bool(fetch(pair.target_dsn, LAST)))
         assert daemon.log().count(STREAMING) == 1

@@ -15,15 +15,11 @@ from time import monotonic
 
 import psycopg
 
+from cdc.assure.failover.blockers import BLOCKED, described_blockers, load_blockers
 from cdc.assure.failover.findings import Severity
 from cdc.assure.failover.look import NAME, Covered, Look, look
 from cdc.assure.failover.promotion import mark_promoted
-from cdc.assure.failover.taking_back import (
-    BLOCKED,
-    described_blockers,
-    load_blockers,
-    take_back,
-)
+from cdc.assure.failover.taking_back import take_back
 from cdc.backoff import described, ends_session
 from cdc.errors import CdcError
 from cdc.postgres.session import Connection

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import psycopg
 
 from cdc.assure.failover.access import load_access
+from cdc.assure.failover.blockers import BLOCKED, described_blockers, load_alterers
 from cdc.assure.failover.checks import judge_facts
 from cdc.assure.failover.facts import Facts, TargetFacts
 from cdc.assure.failover.findings import Finding, Severity
@@ -18,7 +19,7 @@ from cdc.assure.failover.on_source import SourceFacts, look_at_source
 from cdc.assure.failover.sequence_reader import load_sequences
 from cdc.assure.failover.state import load_altered, load_plan, load_unowned, load_unvalidated
 from cdc.assure.spooled import peek
-from cdc.errors import CheckFailed
+from cdc.errors import CheckFailed, Unavailable
 from cdc.lsn import Lsn
 from cdc.postgres.session import Connection, endpoint
 from cdc.settings import Settings
@@ -30,6 +31,9 @@ from cdc.target.quarantine import count_open
 from cdc.target.sole import writing_sessions
 
 NAME = "cdc failover"
+
+# Whoever alters a table is through by then, or is somebody to be told of.
+_LOCK_TIMEOUT_MS = 5000
 
 Covered: TypeAlias = Callable[[Settings, Checkpoint], Lsn]
 """Up to where nothing is missing on a target that stands at a checkpoint (`sync.covered`)."""
@@ -69,11 +73,16 @@ class Look:
 
 async def look(settings: Settings, covered: Covered, *, promoting: bool) -> Look:
     """Look at both sides. Raises psycopg.Error where the target does not answer."""
-    settings.target.require_dsn()
+    dsn = settings.target.require_dsn()
     source = await look_at_source(settings)
-    async with await connect_target(settings.target.require_dsn(), application_name=NAME) as target:
+    async with await connect_target(dsn, application_name=NAME) as target:
         await target.execute("set default_transaction_read_only = on")
-        return await look_at_target(target, settings, source, covered, promoting=promoting)
+        await target.execute(f"set lock_timeout = {_LOCK_TIMEOUT_MS}".encode())
+        try:
+            return await look_at_target(target, settings, source, covered, promoting=promoting)
+        except BLOCKED as ex:
+            who, to_do = described_blockers(await load_alterers(target, settings.source.schemas))
+            raise Unavailable(f"tables cannot be read: locked by {who}", hint=to_do) from ex
 
 
 async def look_at_target(

@@ -22,16 +22,12 @@ from time import monotonic
 
 import psycopg
 
+from cdc.assure.failover.blockers import BLOCKED, described_blockers, load_blockers
 from cdc.assure.failover.findings import Finding, Severity
 from cdc.assure.failover.look import NAME, Covered, Look, look_at_target
 from cdc.assure.failover.on_source import is_quiet
 from cdc.assure.failover.state import load_unvalidated, resolve_noted
-from cdc.assure.failover.taking_back import (
-    BLOCKED,
-    described_blockers,
-    load_blockers,
-    take_back,
-)
+from cdc.assure.failover.taking_back import take_back
 from cdc.errors import CheckFailed, Unavailable
 from cdc.lsn import format_lsn
 from cdc.postgres.names import quoted

@@ -14,25 +14,9 @@ import psycopg
 from cdc.assure.failover.sequences import Move
 from cdc.assure.failover.state import load_plan, load_unowned
 from cdc.errors import NeedsOperator
-from cdc.postgres.activity import Session, load_sessions
 from cdc.postgres.names import quoted
-from cdc.postgres.ordering import QualifiedName
 from cdc.postgres.session import Connection
-from cdc.sizes import readable_seconds
 from cdc.target.copies import CopyRow
-
-BLOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
-"""What says that somebody else holds a lock."""
-
-_HOLDERS = """
-a.pid in (select l.pid from pg_locks l where l.granted and l.locktype = 'relation'
-           and l.database = (select oid from pg_database where datname = current_database())
-           and l.relation in (select c.oid from unnest(%s::text[], %s::text[]) t (schema, name)
-                 join pg_namespace n on n.nspname = t.schema
-                 join pg_class c on c.relnamespace = n.oid
-                  and (c.relname = t.name or pg_partition_root(c.oid) in (select r.oid
-                        from pg_class r where r.relnamespace = n.oid and r.relname = t.name))))
-"""
 
 
 async def take_back(
@@ -45,7 +29,7 @@ async def take_back(
 ) -> list[str]:
     """Make the tables what they were before they became a copy; return what was done, for people.
 
-    Raises one of `BLOCKED` where somebody holds a lock.
+    Raises one of `blockers.BLOCKED` where somebody holds a lock.
     """
     await target.execute(f"set local lock_timeout = {lock_timeout_ms}".encode())
     done = await _put_back_keys(target, copies)
@@ -88,28 +72,3 @@ async def _put_back_keys(target: Connection, copies: Iterable[CopyRow]) -> list[
                 done.append(f"{copy.table_schema}.{copy.table_name}: a foreign key is back")
                 break
     return done
-
-
-async def load_blockers(target: Connection, names: Sequence[QualifiedName]) -> list[Session]:
-    """Return who holds a lock on some tables now, or on a partition of them."""
-    return await load_sessions(
-        target, _HOLDERS, [schema for schema, _ in names], [name for _, name in names]
-    )
-
-
-def described_blockers(sessions: Iterable[Session]) -> tuple[str, str]:
-    """Return who is in the way, for a message, and what to do about it."""
-    those = list(sessions)
-    if not those:
-        return "somebody who is gone by now", "the same command again"
-    who = ", ".join(map(_described, those))
-    ends = " ".join(f"select pg_terminate_backend({session.pid});" for session in those)
-    return who, f"wait for them, or end them on the target: {ends} then the same command again"
-
-
-def _described(session: Session) -> str:
-    parts = [session.application or session.user, session.state or "", session.statement or ""]
-    age = session.transaction_s
-    if age is not None:
-        parts.insert(2, f"transaction open for {readable_seconds(age)}")
-    return f"PID {session.pid} ({', '.join(filter(None, parts))})"
