@@ -90,6 +90,8 @@ class Counts:
     open_entries: int | None = None
     """Entries of the ledger that ask for something, when the target was last looked at; None: not
     yet."""
+    failovers: dict[str, int] = field(default_factory=dict)
+    """Entries of the ledger about a failover, by kind, when a session on the target began last."""
 
     def receive(self, tallies: "Iterable[tuple[tuple[str, str], Tally]]") -> None:
         """Count a batch that was handed over."""

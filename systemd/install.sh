@@ -6,7 +6,7 @@
 #     /etc/cdc/cdc.toml            settings
 #     /etc/credstore.encrypted     where credentials go; it asks for none and sees none
 #     /etc/systemd/system          cdc.service, cdc@.service
-#                                  cdc-verify.timer, cdc-verify@.timer and their services
+#                                  timers that verify, and rehearse a failover; their services
 #
 # PYTHON names another interpreter than python3: 3.11 or newer, and not below /home or /root, which
 # the units cannot see.
@@ -44,6 +44,8 @@ install -d -m 755 /etc/cdc
 install -d -m 700 /etc/credstore.encrypted
 install -m 644 "$folder"/cdc-verify*.service "$folder"/cdc-verify*.timer /etc/systemd/system
 install -m 644 "$folder/cdc.service" "$folder/cdc@.service" /etc/systemd/system
+install -m 644 "$folder"/cdc-failover-drill*.service "$folder"/cdc-failover-drill*.timer \
+    /etc/systemd/system
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload
 fi

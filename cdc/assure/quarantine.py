@@ -25,6 +25,7 @@ from cdc.postgres.session import Connection
 from cdc.settings import Settings
 from cdc.source.row import row_reader
 from cdc.target.action import CHECK, DEFER
+from cdc.target.checkpoint import keep_copy
 from cdc.target.ledger import record
 from cdc.target.plan import Planner
 from cdc.target.quarantine import Entry, load_entries
@@ -85,7 +86,9 @@ async def retry(settings: Settings, ids: Sequence[int]) -> list[Attempt]:
             read_row = row_reader(settings.source.require_dsn())
             planner = Planner(catalog, {entry.table.name for entry in entries})
             replay = Replay(target, planner, slot, Held(), quarantine=False, read_row=read_row)
-            return await _Retrial(target, replay, entries).run(chosen)
+            attempts = await _Retrial(target, replay, entries).run(chosen)
+            await keep_copy(target, slot)
+            return attempts
 
 
 async def skip(settings: Settings, ids: Sequence[int]) -> list[Entry]:

@@ -12,7 +12,7 @@ from cdc.postgres.session import connect
 from cdc.settings import Settings
 from cdc.source.copied import load_copied_tables
 from cdc.source.slot import RESYNC, emit_barrier
-from cdc.target.checkpoint import bring_up_to_date, load_checkpoint
+from cdc.target.checkpoint import bring_up_to_date, load_checkpoint, require_copy
 from cdc.target.connection import connect_target
 from cdc.target.copies import request_anew, take_over
 from cdc.target.ledger import record
@@ -26,6 +26,7 @@ async def request_resync(settings: Settings, names: Sequence[QualifiedName]) -> 
         await connect_target(settings.target.require_dsn()) as target,
     ):
         checkpoint = await load_checkpoint(target, slot)
+        require_copy(checkpoint)
         if checkpoint is None or checkpoint.lsn is None:
             problem = f"the target has no checkpoint for slot {slot}"
             raise CheckFailed(problem, hint="run `cdc init`, which copies all tables")

@@ -14,6 +14,7 @@ from cdc.source.copied import load_copied_tables
 from cdc.target.checkpoint import load_checkpoint
 from cdc.target.connection import connect_target
 from cdc.target.copies import CopyRow, load_copies
+from cdc.target.ledger import load_open_entries
 from cdc.target.quarantine import count_open
 from cdc.target.verification import load_results
 from cdc.verified import Verifications
@@ -45,6 +46,8 @@ class Status:
     checkpoint_lsn: str | None
     checkpoint_age_seconds: float | None
     epoch: int | None
+    promoted_at: str | None
+    """Since when applications write to the target; None: it is a copy."""
     transactions_applied: int
     changes_applied: int
     snapshot_rows: int
@@ -74,7 +77,7 @@ async def load_status(settings: Settings) -> Status:
         entries: list[str] = []
         if checkpoint is not None:
             copies = await load_copies(target, slot)
-            entries = await _ledger(target, slot)
+            entries = await load_open_entries(target, slot)
             quarantined = await count_open(target, slot)
         verification = await _verification(target, slot)
     spooled = peek(settings)
@@ -89,6 +92,7 @@ async def load_status(settings: Settings) -> Status:
         checkpoint_lsn=lag.checkpoint_lsn,
         checkpoint_age_seconds=checkpoint.age_s if checkpoint else None,
         epoch=checkpoint.epoch if checkpoint else None,
+        promoted_at=checkpoint.promoted_at if checkpoint else None,
         transactions_applied=checkpoint.transactions if checkpoint else 0,
         changes_applied=checkpoint.changes if checkpoint else 0,
         snapshot_rows=sum(copy.rows for copy in copies),
@@ -131,13 +135,3 @@ def _copying(copy: CopyRow) -> str:
         return shown
     left_s = copy.seconds / copy.chunks_copied * (copy.chunks - copy.chunks_copied)
     return f"{shown}, about {left_s:.0f} s left"
-
-
-async def _ledger(target: Connection, slot: str) -> list[str]:
-    """Return what is open: an entry that asks for something has a range, and no resolution yet."""
-    cursor = await target.execute(
-        "select format('%%s: %%s', event, detail) from cdc.ledger"
-        " where slot = %s and resolved_at is null and from_lsn is not null order by id",
-        (slot,),
-    )
-    return [str(row[0]) for row in await cursor.fetchall()]

@@ -34,6 +34,8 @@ def _facts(found: Status) -> list[tuple[str, str]]:
     since = "" if lag.lag_seconds is None else f", for {readable_seconds(lag.lag_seconds)}"
     behind = f"{readable_bytes(lag.lag_bytes)}{since}"
     moved = "" if age is None else f", moved {readable_seconds(age)} ago"
+    idle = "no: the target was promoted" if found.promoted_at else "no: start `cdc run`"
+    promoted = f", promoted at {found.promoted_at}" if found.promoted_at else ""
     spooled = (
         f"{readable_bytes(found.spooled_bytes)} in {found.spooled_transactions:,} transactions"
     )
@@ -41,10 +43,10 @@ def _facts(found: Status) -> list[tuple[str, str]]:
         ("source", found.source),
         ("publication", f"{found.publication or 'none'}, {found.published_tables} tables"),
         ("slot", f"{lag.slot}, {lag.wal_status}{': `cdc check`' if _lost(found) else ''}"),
-        ("streaming", "yes" if lag.active else "no: start `cdc run`"),
+        ("streaming", "yes" if lag.active else idle),
         ("behind", f"{behind}{': `cdc explain lag`' if late else ''}"),
         ("WAL budget", wal_budget(lag)),
-        ("target", found.target),
+        ("target", f"{found.target}{promoted}"),
         ("snapshot", f"{found.snapshot_rows:,} rows of {found.snapshot_tables} tables"),
         *((("copying", "\n".join(found.copying)),) if found.copying else ()),
         ("checkpoint", f"{found.checkpoint_lsn or 'none yet'}{moved}"),
@@ -81,6 +83,7 @@ def _colours(found: Status) -> dict[str, str]:
         "behind": of_lag(found.lag),
         "WAL budget": of_budget(found.lag),
         "copying": FAIR,
+        "target": FAIR if found.promoted_at else "",
         "checkpoint": GOOD if found.checkpoint_lsn else BAD,
         "spool": FAIR if found.spooled_transactions else GOOD,
         "quarantine": BAD if found.quarantined_changes else GOOD,

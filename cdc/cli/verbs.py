@@ -25,6 +25,7 @@ _VERBS = (
     "status",
     "explain",
     "slot",
+    "failover",
     "quarantine",
     "alert",
     "config",

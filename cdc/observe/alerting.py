@@ -109,6 +109,15 @@ _TEST = Kind(
 )
 
 
+_FAILOVER = Kind(
+    "failover",
+    Severity.CRITICAL,
+    "the target was promoted: applications have to write to it from now on, not to the source",
+    "point the applications at the target and stop the daemon for good; docs/operating.md,"
+    " “Failover”",
+)
+
+
 async def try_out(settings: Settings) -> Outcome:
     """Send a test alert once. Raises SettingsError where there is nobody to send it to."""
     if settings.alerts.url is None:
@@ -116,7 +125,21 @@ async def try_out(settings: Settings) -> Outcome:
             "alerts.url is not set",
             hint="export CDC_ALERTS_URL=https://…, or have a file alerts.url among the credentials",
         )
-    condition = Condition(_TEST, _TEST.severity, "sent by `cdc alert test`", _TEST.next)
+    return await _send_once(settings, _TEST, "sent by `cdc alert test`")
+
+
+async def tell_failover(settings: Settings, detail: str) -> Outcome | None:
+    """Say once that the target was promoted, within seconds; None where there is nobody to tell.
+
+    It is news, and no condition that holds: nothing is remembered, and nothing resolves it.
+    """
+    if settings.alerts.url is None:
+        return None
+    return await _send_once(settings, _FAILOVER, detail)
+
+
+async def _send_once(settings: Settings, kind: Kind, detail: str) -> Outcome:
+    condition = Condition(kind, kind.severity, detail, kind.next)
     alert = Alert(uuid4().hex, 1, Status.FIRING, condition, began_at_s=0.0, lasted_s=0.0)
     body = message(alert, settings.source.slot, now().unix_s).body
     sender = Sender()

@@ -22,6 +22,7 @@ from cdc.observe.readings import (
     chunks,
     copied_tables,
     differing,
+    failovers,
     failures,
     folded,
     lag,
@@ -239,6 +240,14 @@ _VERIFY = (
     ),
 )  # fmt: skip
 
+_FAILOVER = (
+    gauge(
+        "failover.events", "{event}",
+        "failovers and drills that the ledger knew of when a session on the target began last",
+        failovers, "kind",
+    ),
+)  # fmt: skip
+
 INSTRUMENTS: tuple[Instrument, ...] = (
     *_PROCESS,
     *_LAG,
@@ -247,6 +256,7 @@ INSTRUMENTS: tuple[Instrument, ...] = (
     *_APPLY,
     *_COPY,
     *_VERIFY,
+    *_FAILOVER,
 )
 
 # No-ops until a provider is set (`observe.telemetry`).

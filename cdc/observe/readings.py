@@ -74,6 +74,12 @@ def failures(vitals: Vitals, _: Now) -> Iterator[Observation]:
         yield Observation(number, {"class": sqlstate_class})
 
 
+def failovers(vitals: Vitals, _: Now) -> Iterator[Observation]:
+    """Yield the entries of the ledger about a failover, by what they say."""
+    for kind, number in list(vitals.counts.failovers.items()):
+        yield Observation(number, {"kind": kind})
+
+
 def copied_tables(vitals: Vitals, _: Now) -> Iterator[Observation]:
     """Yield the tables of a copy, done and to do."""
     copy = vitals.copy

@@ -76,6 +76,9 @@ class CatalogTable:
     """Triggers of users that would fire for an ordinary session (not internal, not disabled)."""
     rules: tuple[str, ...] = ()
     """Rules that would rewrite what an ordinary session writes."""
+    always: frozenset[str] = frozenset()
+    """Of the triggers, those that fire for replicas too (ENABLE ALWAYS)."""
+    always_rules: frozenset[str] = frozenset()
 
     @property
     def unprepared(self) -> bool:

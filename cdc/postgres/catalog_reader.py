@@ -99,7 +99,7 @@ select n.nspname as schema, c.relname as table, k.conname as name,
 """
 
 _TRIGGERS = """
-select n.nspname as schema, c.relname as table, t.tgname as name
+select n.nspname as schema, c.relname as table, t.tgname as name, t.tgenabled = 'A' as always
   from pg_trigger t join pg_class c on c.oid = t.tgrelid
   join pg_namespace n on n.oid = c.relnamespace
  where n.nspname = any(%s) and not t.tgisinternal and t.tgenabled in ('O', 'A')
@@ -107,7 +107,7 @@ select n.nspname as schema, c.relname as table, t.tgname as name
 """
 
 _RULES = """
-select n.nspname as schema, c.relname as table, r.rulename as name
+select n.nspname as schema, c.relname as table, r.rulename as name, r.ev_enabled = 'A' as always
   from pg_rewrite r join pg_class c on c.oid = r.ev_class
   join pg_namespace n on n.oid = c.relnamespace
  where n.nspname = any(%s) and r.ev_enabled in ('O', 'A')
@@ -156,6 +156,7 @@ class _ForeignKeyRow(_TableRow):
 @dataclass(slots=True)
 class _NameRow(_TableRow):
     name: str
+    always: bool
 
 
 _R = TypeVar("_R")
@@ -213,6 +214,8 @@ async def load_catalog(connection: Connection, schemas: Sequence[str]) -> Catalo
         )
     for table, trigger in await details(_NameRow, _TRIGGERS):
         table.user_triggers += (trigger.name,)
+        table.always |= {trigger.name} if trigger.always else set()
     for table, rule in await details(_NameRow, _RULES):
         table.rules += (rule.name,)
+        table.always_rules |= {rule.name} if rule.always else set()
     return Catalog(tables)

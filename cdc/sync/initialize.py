@@ -34,6 +34,7 @@ from cdc.target.checkpoint import (
     begin_stream,
     bring_up_to_date,
     load_checkpoint,
+    require_copy,
 )
 from cdc.target.connection import connect_target
 from cdc.target.copies import request_anew, request_copies, take_over
@@ -81,6 +82,7 @@ async def initialize(settings: Settings, *, snapshot: bool) -> Checkpoint:
 async def _initialize(pair: _Pair, *, snapshot: bool) -> Checkpoint:
     await _lock(pair)
     checkpoint = await load_checkpoint(pair.target, pair.slot)
+    require_copy(checkpoint)
     if checkpoint is not None and checkpoint.lsn is not None:
         check_identity(checkpoint, pair.identity)
         await _bring_up_to_date(pair)

@@ -21,7 +21,7 @@ from cdc.source.stream import ReplicationStream
 from cdc.sync.initialize import ensure_tables
 from cdc.sync.spool import choice
 from cdc.sync.start import identify
-from cdc.target.checkpoint import load_checkpoint, renew_checkpoint
+from cdc.target.checkpoint import load_checkpoint, renew_checkpoint, require_copy
 from cdc.target.connection import connect_target
 from cdc.target.copies import request_anew
 from cdc.target.ledger import record_gap
@@ -34,6 +34,8 @@ async def renew(settings: Settings, lost: PositionLost) -> None:
     source_dsn, target_dsn = settings.source.require_dsn(), settings.target.require_dsn()
     slot = settings.source.slot
     async with await connect(source_dsn) as source, await connect_target(target_dsn) as target:
+        before = await load_checkpoint(target, slot)
+        require_copy(before)
         stream = await ReplicationStream.connect(source_dsn)
         try:
             copied = await ensure_tables(source, settings)
@@ -45,7 +47,6 @@ async def renew(settings: Settings, lost: PositionLost) -> None:
             identity = identify(stream, settings)
         finally:
             await stream.close()
-        before = await load_checkpoint(target, slot)
         at: Lsn | None = None if before is None else before.lsn
         async with target.transaction():
             until = created.consistent_point

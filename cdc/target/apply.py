@@ -22,7 +22,7 @@ from cdc.lsn import Lsn
 from cdc.postgres.session import Connection
 from cdc.target.checkpoint import Checkpoint, claim, require_claim
 from cdc.target.connection import connect_target
-from cdc.target.ledger import count_open_entries
+from cdc.target.ledger import count_failovers, count_open_entries
 from cdc.target.replay import ReadRow
 from cdc.target.session import Session
 from cdc.target.sole import become_sole_writer
@@ -112,6 +112,8 @@ class Target:
         if session is None:
             session = await Session.open(self._dsn, self._slot, self._schemas)
         try:
+            # Before the claim: whoever ends by a promotion knows of it.
+            self._counts.failovers = await count_failovers(session.connection, self._slot)
             epoch = None if self._checkpoint is None else self._checkpoint.epoch
             if epoch is not None:
                 await require_claim(session.connection, self._slot, epoch)

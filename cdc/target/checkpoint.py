@@ -44,6 +44,12 @@ class Checkpoint:
     """Seconds since it last moved, by the target's clock."""
     ours: bool = False
     """The epoch is of a claim by this process."""
+    commit_time: str | None = None
+    """When the last transaction that the target holds was committed on the source."""
+    commit_age_s: float | None = None
+    """Seconds since then, by the target's clock."""
+    promoted_at: str | None = None
+    """Since when applications write to the target; None: it is a copy."""
 
     @property
     def lsn_text(self) -> str | None:
@@ -63,12 +69,17 @@ class _Row:
     changes: int
     age_s: float
     claimed_by: str | None
+    commit_time: str | None
+    commit_age_s: float | None
+    promoted_at: str | None
 
 
 _COLUMNS = (
     "slot, system_identifier, timeline, database, lsn::text, epoch, transactions, changes,"
     " extract(epoch from clock_timestamp() - updated_at)::float8 as age_s,"
-    " to_jsonb(checkpoint) ->> 'claimed_by' as claimed_by"
+    " to_jsonb(checkpoint) ->> 'claimed_by' as claimed_by, commit_time::text as commit_time,"
+    " extract(epoch from clock_timestamp() - commit_time)::float8 as commit_age_s,"
+    " (to_jsonb(checkpoint) ->> 'promoted_at')::timestamptz::text as promoted_at"
 )
 
 
@@ -160,7 +171,7 @@ async def claim(connection: Connection, slot: str, epoch: int | None) -> Checkpo
     cursor = connection.cursor(row_factory=class_row(_Row))
     await cursor.execute(
         "update cdc.checkpoint set epoch = epoch + 1, claimed_by = %(us)s || (epoch + 1)"
-        " where slot = %(slot)s and lsn is not null"
+        " where slot = %(slot)s and lsn is not null and promoted_at is null"
         " and (%(epoch)s::int8 is null or epoch >= %(epoch)s and claimed_by = %(us)s || epoch)"
         f" returning {_COLUMNS}",
         {"us": f"{INSTANCE} ", "slot": slot, "epoch": epoch},
@@ -169,8 +180,29 @@ async def claim(connection: Connection, slot: str, epoch: int | None) -> Checkpo
     if row is None:
         if epoch is not None:
             await require_claim(connection, slot, epoch)
+        require_copy(await load_checkpoint(connection, slot))
         raise fenced(slot)
     return _checkpoint(row)
+
+
+def require_copy(checkpoint: Checkpoint | None) -> None:
+    """Raise Fenced if the target was promoted: it is no copy any more."""
+    if checkpoint is not None and checkpoint.promoted_at is not None:
+        raise Fenced(
+            f"the target was promoted at {checkpoint.promoted_at}: applications write there, and"
+            f" nothing of slot {checkpoint.identity.slot} is written to it any more",
+            hint="stop this daemon for good (`systemctl disable --now cdc`); the way back is in"
+            " docs/operating.md, “Failover”",
+        )
+
+
+async def keep_copy(connection: Connection, slot: str) -> None:
+    """Have the target stay a copy until the transaction ends; raise Fenced if it is none.
+
+    The last step of a transaction: a batch that was written comes here with its tables locked.
+    """
+    await connection.execute("select from cdc.checkpoint where slot = %s for share", (slot,))
+    require_copy(await load_checkpoint(connection, slot))
 
 
 async def require_claim(connection: Connection, slot: str, epoch: int) -> None:
@@ -186,6 +218,7 @@ async def require_claim(connection: Connection, slot: str, epoch: int) -> None:
             hint="changes may be missing on the target: make a new copy (README, “When the slot is"
             " lost”)",
         )
+    require_copy(found)
     if not found.ours:
         raise fenced(slot)
 
@@ -229,6 +262,9 @@ def _checkpoint(row: _Row) -> Checkpoint:
         changes=row.changes,
         age_s=row.age_s,
         ours=row.claimed_by == f"{INSTANCE} {row.epoch}",
+        commit_time=row.commit_time,
+        commit_age_s=row.commit_age_s,
+        promoted_at=row.promoted_at,
     )
 
 

@@ -16,7 +16,7 @@ from cdc.changes.copies import Copies, QualifiedName, Range, Stage, TableCopy
 from cdc.errors import Unavailable
 from cdc.postgres.names import quoted
 from cdc.postgres.session import Connection
-from cdc.target.checkpoint import Checkpoint, fenced
+from cdc.target.checkpoint import Checkpoint, fenced, keep_copy
 
 SHADOWS = "cdc"
 """Schema of the shadows."""
@@ -191,7 +191,7 @@ async def begin_copy(
     foreign_keys: Sequence[str],
     parts: Sequence[Range],
 ) -> None:
-    """Note into which chunks a table is cut, and where they go.
+    """Note into which chunks a table is cut, and where they go; raise Fenced if it is no copy.
 
     Changes of it that are in quarantine will be in the copy.
     """
@@ -213,6 +213,7 @@ async def begin_copy(
             for number, part in enumerate(parts)
         ],
     )
+    await keep_copy(connection, slot)
 
 
 def _array(bound: tuple[str, ...] | None) -> list[str] | None:

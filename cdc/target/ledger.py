@@ -58,6 +58,16 @@ async def count_open_entries(connection: Connection, slot: str) -> int:
     return number
 
 
+async def load_open_entries(connection: Connection, slot: str) -> list[str]:
+    """Return the entries that ask for something, for people."""
+    cursor = await connection.execute(
+        "select format('%%s: %%s', event, detail) from cdc.ledger"
+        " where slot = %s and resolved_at is null and from_lsn is not null order by id",
+        (slot,),
+    )
+    return [str(row[0]) for row in await cursor.fetchall()]
+
+
 async def resolve_gaps(connection: Connection, slot: str, resolution: str) -> None:
     """Close the entries of gaps that lie before the newest copy of each table."""
     await connection.execute(
@@ -67,3 +77,23 @@ async def resolve_gaps(connection: Connection, slot: str, resolution: str) -> No
         "    and (c.completed_at is null or c.completed_at < l.at))",
         (resolution, slot),
     )
+
+
+DRILLED = "failover drill"
+DRILL_FAILED = "failover drill failed"
+PROMOTED = "promoted"
+"""Events of a failover; none of them has a range, for none asks for anything."""
+
+
+_FAILOVERS = {DRILLED: "drill ok", DRILL_FAILED: "drill failed", PROMOTED: "promoted"}
+
+
+async def count_failovers(connection: Connection, slot: str) -> dict[str, int]:
+    """Return how often the target was promoted, and that was rehearsed, by what came of it."""
+    cursor = await connection.execute(
+        "select event, count(*)::int from cdc.ledger where slot = %s and event = any(%s)"
+        " group by event",
+        (slot, list(_FAILOVERS)),
+    )
+    found = {str(event): int(str(number)) for event, number in await cursor.fetchall()}
+    return {kind: found.get(event, 0) for event, kind in _FAILOVERS.items()}

@@ -54,6 +54,23 @@ async def writing_sessions(connection: Connection, slot: str) -> list[int]:
     return [*writers, *await holders(connection, _copiers(slot))]
 
 
+async def end_writers(connection: Connection, slot: str) -> list[int]:
+    """End the sessions that write or copy, and take nobody's place; return their PIDs.
+
+    For who has locked the checkpoint: a daemon that comes back waits there, and holds nothing. Not
+    its lock, which the next daemon would end us for. Raises Unavailable if one stays.
+    """
+    found = await writing_sessions(connection, slot)
+    for pid in found:
+        await connection.execute("select pg_terminate_backend(%s)", (pid,))
+    deadline = monotonic() + PATIENCE_S
+    while staying := set(found) & set(await writing_sessions(connection, slot)):
+        if monotonic() > deadline:
+            raise _stays(f"PID {min(staying)}")
+        await asyncio.sleep(POLL_S)
+    return found
+
+
 async def join_copiers(connection: Connection, slot: str) -> None:
     """Let a session that copies end when another daemon takes over."""
     await share(connection, _copiers(slot))
@@ -64,12 +81,16 @@ async def _end(connection: Connection, lock: str, deadline: float) -> None:
         log.warning("ending a session that wrote before", extra={"pid": pid, "lock": lock})
         await connection.execute("select pg_terminate_backend(%s)", (pid,))
     if monotonic() > deadline:
-        raise Unavailable(
-            f"a session that wrote before does not end: it holds the lock {lock!r}",
-            hint="end it by hand: `select * from pg_locks where locktype = 'advisory'` on the"
-            " target names it",
-        )
+        raise _stays(f"it holds the lock {lock!r}")
     await asyncio.sleep(POLL_S)
+
+
+def _stays(who: str) -> Unavailable:
+    return Unavailable(
+        f"a session that wrote before does not end: {who}",
+        hint="end it by hand: `select * from pg_locks where locktype = 'advisory'` on the"
+        " target names it",
+    )
 
 
 def _writer(slot: str) -> str:

@@ -24,6 +24,7 @@ create table if not exists cdc.checkpoint (
 );
 -- Missing in the first versions.
 alter table cdc.checkpoint add column if not exists claimed_by text;
+alter table cdc.checkpoint add column if not exists promoted_at timestamptz;
 comment on table cdc.checkpoint is
   'Where the stream stands: moved in the transaction that holds the data. Never edit by hand.';
 comment on column cdc.checkpoint.lsn is
@@ -32,6 +33,17 @@ comment on column cdc.checkpoint.epoch is
   'Raised by each daemon that starts: one of an older epoch can write no more.';
 comment on column cdc.checkpoint.claimed_by is
   'Process that raised the epoch, and to what: so it knows its own claim, answered or not.';
+comment on column cdc.checkpoint.promoted_at is
+  'Since when applications write to this database instead of the source: no daemon may any more.';
+
+-- Whatever daemon comes, of whatever version: it claims or moves the checkpoint before it writes.
+create or replace function cdc.refuse_promoted() returns trigger language plpgsql as $$
+begin
+  raise exception using errcode = 'CD005',
+    message = format('slot %s: the target was promoted at %s', old.slot, old.promoted_at);
+end $$;
+create or replace trigger checkpoint_promoted before update on cdc.checkpoint
+  for each row when (old.promoted_at is not null) execute function cdc.refuse_promoted();
 
 create table if not exists cdc.copy (
   slot         text not null references cdc.checkpoint on delete cascade,

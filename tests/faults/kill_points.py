@@ -241,7 +241,23 @@ REPLAY = (
     Point("after the hand-over", "before", "cdc.sync.turn:_straight"),
 )
 
+_PROMOTION = "cdc.assure.failover.promotion"
+
+BEFORE_PROMOTION = (
+    Point("as daemons are fenced off", "after", f"{_PROMOTION}:end_writers"),
+    Point("after daemons are fenced off", "after", f"{_PROMOTION}:fence"),
+    Point("as tables are taken back", "before", "cdc.assure.failover.taking_back:load_plan", nth=2),
+    Point("after tables are taken back", "after", f"{_PROMOTION}:take_back"),
+    Point("before the COMMIT of a promotion", "after", f"{_PROMOTION}:mark_promoted"),
+)
+AFTER_PROMOTION = (
+    Point("after the COMMIT of a promotion", "before", f"{_PROMOTION}:load_unvalidated"),
+    Point("within a validation", "before", f"{_PROMOTION}:validate", nth=2),
+    Point("after a validation", "after", f"{_PROMOTION}:validate"),
+)
+
 _ALL = (
+    *(*BEFORE_PROMOTION, *AFTER_PROMOTION),
     *(*STREAM, *LARGE, *IDLE, *INITIALIZE, *COPY, *ASKED, *MEND, *NEW_TABLE, *RENEW),
     *(*SPOOL_MADE, *QUEUE, *REPLAY, *VERIFY, *VERIFYING),
 )

@@ -37,6 +37,10 @@ OPTIONS = {
     ("quarantine", "skip"): ("ID", "--yes"),
     ("explain",): ("lag",),
     ("explain", "lag"): ("--json",),
+    ("failover",): ("check", "promote", "drill"),
+    ("failover", "check"): ("--json",),
+    ("failover", "promote"): ("--yes", "--force", "--json"),
+    ("failover", "drill"): ("--json",),
     ("alert",): ("test",),
     ("alert", "test"): (),
     ("config",): ("show",),
@@ -66,6 +70,7 @@ USAGE_ERRORS = {
     ("quarantine", "retry", "first"): "valid integer",
     ("quarantine", "skip"): "ID",
     ("init", "argument"): "argument",
+    ("failover", "promote"): "--yes",
 }
 
 

@@ -19,6 +19,8 @@ from tests.servers import CHECKOUT
 
 FOLDER = CHECKOUT / "systemd"
 UNITS = ("cdc.service", "cdc@.service")
+DRILLS = ("cdc-failover-drill.service", "cdc-failover-drill@.service")
+TIMERS = tuple(unit.replace(".service", ".timer") for unit in DRILLS)
 EXAMPLE = FOLDER / "cdc.toml"
 
 needs_systemd = pytest.mark.skipif(
@@ -26,6 +28,7 @@ needs_systemd = pytest.mark.skipif(
 )
 
 every_unit = pytest.mark.parametrize("unit", UNITS)
+every_service = pytest.mark.parametrize("unit", [*UNITS, *DRILLS])
 
 
 def directives(unit: str) -> dict[str, list[str]]:
@@ -56,7 +59,7 @@ def analyze(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @needs_systemd
-@every_unit
+@every_service
 def test_systemd_verifies_the_unit(copied: Path) -> None:
     """Without a word: it exits 0 on a directive that it does not know."""
     verified = analyze("verify", "--man=no", copied)
@@ -64,7 +67,7 @@ def test_systemd_verifies_the_unit(copied: Path) -> None:
 
 
 @needs_systemd
-@every_unit
+@every_service
 def test_the_unit_is_exposed_little(copied: Path) -> None:
     """1.5 or better, of 10."""
     rated = analyze("security", "--offline=true", "--threshold=15", copied)
@@ -81,7 +84,7 @@ def test_the_unit_runs_a_command_that_there_is(unit: str) -> None:
     assert verb in getattr(get_command(app), "commands")  # noqa: B009  # click's, untyped
 
 
-@every_unit
+@every_service
 def test_the_unit_loads_the_secrets_by_their_names(unit: str) -> None:
     """All of them and no other, each from a place of the pipeline's own."""
     place = "cdc@%i" if "@" in unit else "cdc"
@@ -110,10 +113,44 @@ def test_the_unit_waits_for_the_daemon(unit: str) -> None:
 def test_the_units_differ_in_what_is_the_pipelines_own() -> None:
     """In nothing else: what is changed in one is changed in both."""
     one, each = (directives(unit) for unit in UNITS)
-    own = {"Description", "ExecStart", "LoadCredentialEncrypted", "EnvironmentFile"}
+    own = {"Description", "ExecStart", "LoadCredentialEncrypted", "EnvironmentFile", "User"}
     assert {name for name in one | each if one.get(name) != each.get(name)} == (
         own | {"StateDirectory"}
     )
+
+
+@pytest.mark.parametrize(("drill", "unit"), list(zip(DRILLS, UNITS, strict=True)), ids=DRILLS)
+def test_the_drill_is_what_the_daemon_is(drill: str, unit: str) -> None:
+    """The same user, state, secrets and hardening, and none of what makes a daemon."""
+    ours, daemons = directives(drill), directives(unit)
+    of_its_own = {"Description", "Type", "ExecStart", "TimeoutStartSec", "MemoryMax"}
+    assert {name for name in ours if ours[name] != daemons.get(name)} == of_its_own
+    hardening = {name for name in daemons if name.startswith(("Protect", "Private", "Restrict"))}
+    kinds = {"CapabilityBoundingSet", "NoNewPrivileges", "SystemCallFilter", "DynamicUser", "User"}
+    assert hardening - {"RestartPreventExitStatus"} | kinds <= ours.keys()
+    (started,) = ours["ExecStart"]
+    assert started == daemons["ExecStart"][0].removesuffix("run") + "failover drill"
+
+
+@needs_systemd
+@pytest.mark.parametrize("timer", TIMERS)
+def test_the_drill_is_monthly(timer: str, tmp_path: Path) -> None:
+    """Systemd finds nothing wrong with its timer, beside the service that it starts."""
+    for name in (timer, timer.replace(".timer", ".service")):
+        text = (FOLDER / name).read_text().replace("/opt/cdc/bin/cdc ", "/bin/true ")
+        (tmp_path / name.replace("@", "@billing")).write_text(text)
+    verified = analyze("verify", "--man=no", tmp_path / timer.replace("@", "@billing"))
+    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
+    said = directives(timer)
+    assert (said["OnCalendar"], said["Persistent"]) == (["monthly"], ["true"])
+
+
+def test_all_units_are_installed() -> None:
+    """By install.sh, as its patterns are."""
+    script = (FOLDER / "install.sh").read_text()
+    patterns = re.findall(r'"\$folder"?/([\w@.*-]+)"?', script)
+    installed = {path.name for pattern in patterns for path in FOLDER.glob(pattern)}
+    assert installed >= {*UNITS, *DRILLS, *TIMERS}
 
 
 def test_the_example_says_what_is_so_anyway(tmp_path: Path) -> None:

@@ -83,6 +83,9 @@ async def preflight(settings: Settings, *, intent: Intent = Intent.ASK) -> list[
             await load_source(source, settings),
             await load_target(target, settings),
         )
+    promoted = check_promoted(facts)
+    if promoted:
+        return promoted
     checks = (*_CHECKS_BY_PLUGIN[settings.source.plugin], *_CHECKS)
     findings = [finding for check in checks for finding in check(facts)]
     if not facts.forgives:
@@ -109,6 +112,23 @@ async def _is_one_database(source: Connection, target: Connection) -> bool:
     await source.execute(lock, (key,))
     row = await (await target.execute(lock, (key,))).fetchone()
     return row is not None and not row[0]
+
+
+def check_promoted(facts: Facts) -> list[Finding]:
+    """Find a target that applications write to: whatever else is found would mislead."""
+    checkpoint = facts.target.bookkeeping.checkpoint
+    if checkpoint is None or checkpoint.promoted_at is None:
+        return []
+    return [
+        breaks(
+            "target",
+            f"slot {facts.slot}",
+            f"was promoted at {checkpoint.promoted_at}: applications write there, and nothing of"
+            " the source is written to it any more",
+            "# stop the daemon for good (systemctl disable --now cdc); the way back is in"
+            " docs/operating.md, “Failover”",
+        )
+    ]
 
 
 def check_source_version(version: int) -> list[Finding]:
