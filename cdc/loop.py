@@ -49,7 +49,7 @@ def _answer(found: Future[list[_Address]], look_up: Callable[[], list[_Address]]
     found.set_running_or_notify_cancel()
     try:
         addresses = look_up()
-    except OSError as ex:
+    except Exception as ex:  # noqa: BLE001  # whoever waits for the answer has it
         found.set_exception(ex)
     else:
         found.set_result(addresses)

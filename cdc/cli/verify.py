@@ -54,12 +54,11 @@ async def _verify(
     if not (found.differing and repair):
         return found
     await repair_tables(given, found.differing, watcher)
-    again = await verify_pair(given, found.differing, watcher)
-    return Verification(again.lsn, found.tables | again.tables)
+    return await verify_pair(given, names, watcher)  # all of them: the answer is of one LSN
 
 
 def _print(found: Verification) -> None:
-    headings = ("table", "source", "target", "missing", "extra", "different", "kept")
+    headings = ("table", "source", "target", "missing", "extra", "different")
     print_table(headings, [_row(name, counts) for name, counts in found.tables.items()])
     lsn, number = format_lsn(found.lsn), len(found.differing)
     if not number:
@@ -76,6 +75,5 @@ def _row(name: QualifiedName, counts: TableComparison) -> list[str]:
         counts.missing,
         counts.extra,
         counts.different,
-        counts.kept,
     )
     return [shown(name), *(f"{number:,}" for number in numbers)]

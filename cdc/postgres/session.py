@@ -36,6 +36,8 @@ PINNED: dict[str, str] = {
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
+    # A server that works for us finds out that we are gone: what we have locked, others wait for.
+    "client_connection_check_interval": "5s",
     "lc_monetary": "C",
     "array_nulls": "on",
     # What is confirmed to the source has to be durable, whatever the database's default is.

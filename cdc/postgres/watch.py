@@ -118,7 +118,7 @@ class WatchedConnection(AsyncConnection[tuple[object, ...]]):
 
         psycopg would wait up to ten seconds to keep it, where the server is silent.
         """
-        if self.pgconn.transaction_status is TransactionStatus.ACTIVE:
+        if self.pgconn.transaction_status == TransactionStatus.ACTIVE:  # an int, of libpq's
             with contextlib.suppress(psycopg.Error):
                 await self.cancel_safe(timeout=_CANCEL_S)
         self.pgconn.finish()

@@ -40,10 +40,23 @@ select n.nspname::text as schema, c.relname::text as name,
  group by 1, 2
 """
 
-# The catalog as the snapshot shows it, beside the file that there is.
-_REWRITTEN = """
-select exists (select from pg_class where relfilenode <> pg_relation_filenode(oid)
-  and (oid = {0}::regclass or oid in (select relid from pg_partition_tree({0}::regclass))))
+# The catalog as the snapshot shows it, beside what there is: the table of that name, its files, and
+# its partitions. One that is newer than the snapshot has no rows in it.
+_AS_SHOWN = """
+with recursive present as (
+  select {0}::regclass::oid as oid union select relid::oid from pg_partition_tree({0}::regclass)
+), shown as (
+  select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
+   where c.oid = {0}::regclass and n.nspname = {1} and c.relname = {2}
+  union
+  select c.oid from shown s join pg_inherits i on i.inhparent = s.oid
+    join pg_class c on c.oid = i.inhrelid and c.relispartition
+)
+select exists (select from shown)
+   and not exists (select from shown where oid not in (select oid from present))
+   and not exists (select from present join pg_class using (oid)
+                    where oid not in (select oid from shown)
+                       or relfilenode <> pg_relation_filenode(oid))
 """
 
 _UNKNOWN_ROW_BYTES = 100
@@ -155,10 +168,12 @@ def select_chunk(
 
 
 async def is_as_shown(connection: Connection, name: QualifiedName) -> bool:
-    """Tell whether a snapshot shows a table's rows, which were read: it was not rewritten since.
+    """Tell whether a snapshot shows a table's rows, which were read.
+
+    Not if it was rewritten since, or is another table by now, or has other partitions.
 
     Asked in the transaction that read them, whose lock lets nobody rewrite it any more.
     """
-    statement = _REWRITTEN.format(literal(quoted(*name)))
+    statement = _AS_SHOWN.format(literal(quoted(*name)), *map(literal, name))
     row = await (await connection.execute(statement.encode())).fetchone()
-    return row is not None and not row[0]
+    return row is not None and bool(row[0])

@@ -69,3 +69,4 @@ async def _create_slot(
                 await tell_oldest_writer(source)
     finally:
         creating.cancel()
+        await asyncio.wait({creating})  # the server is told: else it would keep the slot

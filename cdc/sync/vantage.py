@@ -91,6 +91,10 @@ class Vantage:
                 asked = await hear(target, self._settings.source.slot, asked_by)
                 if asked is None:
                     return False
+                if asked.finished:  # and whoever it is does not let go: he has had his answer
+                    await target.close()
+                    await self._gone(asked_by)
+                    return True
                 before = self._verifications.attended
                 if before is not None and before != asked.number:
                     await self._hears_result(before)

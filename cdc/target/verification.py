@@ -17,6 +17,7 @@ from typing import LiteralString
 import psycopg
 from psycopg.rows import class_row
 
+from cdc.errors import Unavailable
 from cdc.lsn import Lsn, format_lsn, parse_lsn
 from cdc.postgres.session import Connection
 from cdc.verified import Verified
@@ -76,10 +77,11 @@ async def ask(target: Connection, slot: str, asked_by: int, only: Sequence[str] 
 
 @dataclass(slots=True, frozen=True)
 class Asked:
-    """A verification that has not ended."""
+    """What the holder of the lock has asked for last."""
 
     number: int
     joined: bool
+    finished: bool
 
 
 async def hear(target: Connection, slot: str, asked_by: int) -> Asked | None:
@@ -87,11 +89,13 @@ async def hear(target: Connection, slot: str, asked_by: int) -> Asked | None:
     cursor = await target.execute(
         "update cdc.verification set heard_at = coalesce(heard_at, clock_timestamp()) where id ="
         " (select max(id) from cdc.verification where slot = %s and asked_by = %s)"
-        " and finished_at is null returning id, joined_at is not null",
+        " returning id, joined_at is not null, finished_at is not null",
         (slot, asked_by),
     )
     row = await cursor.fetchone()
-    return None if row is None else Asked(int(str(row[0])), joined=bool(row[1]))
+    if row is None:
+        return None
+    return Asked(int(str(row[0])), joined=bool(row[1]), finished=bool(row[2]))
 
 
 async def offer(target: Connection, number: int, view: Offer) -> None:
@@ -139,12 +143,17 @@ async def has_joined(target: Connection, number: int) -> bool:
 async def finish(
     target: Connection, number: int, *, tables: int, rows: int, differing: Sequence[str]
 ) -> None:
-    """Note the result."""
-    await target.execute(
+    """Note the result; raises Unavailable where the daemon has noted that there is none."""
+    cursor = await target.execute(
         "update cdc.verification set finished_at = clock_timestamp(), equal = %s, tables = %s,"
-        " rows = %s, differing = %s where id = %s",
+        " rows = %s, differing = %s where id = %s and finished_at is null",
         (not differing, tables, rows, list(differing), number),
     )
+    if cursor.rowcount != 1:
+        raise Unavailable(
+            "the session that asked for it was cut off, and the daemon takes it for given up",
+            hint="run `cdc verify` again",
+        )
 
 
 async def load_result(target: Connection, number: int) -> Verified | None:

@@ -44,9 +44,8 @@ def test_rows_that_a_policy_keeps(pair: Pair, deletes: str) -> None:
         run_sql(pair.source_dsn, "delete from credit.t where id <= 10")
         found = verified(pair)
         assert found.equal
-        table_found = found.tables["credit.t"]
         kept = 10 if deletes == "ignore" else 0
-        assert (table_found["kept"], table_found["target_rows"]) == (kept, 90 + kept)
+        assert found.tables["credit.t"]["target_rows"] == 90 + kept
         run_sql(pair.target_dsn, "update credit.t set n = -1 where id = 50")
         if deletes == "soft":
             run_sql(pair.target_dsn, "update credit.t set deleted_at = now() where id = 60")
@@ -77,6 +76,7 @@ def test_tables_of_all_shapes(pair: Pair) -> None:
         alter table credit.bare replica identity full;
         create table credit."odd ""name.x" ("the ""key"" %s" text primary key, n int);
         create table credit.empty (id int primary key);
+        create table credit.words (a text collate "C", b text collate "POSIX", primary key (a, b));
         """,
     )
     run_sql(
@@ -87,6 +87,7 @@ def test_tables_of_all_shapes(pair: Pair) -> None:
         insert into credit.below select n, n from generate_series(1, 20) n;
         insert into credit.made (id) select n from generate_series(1, 10) n;
         insert into credit.bare select n % 3, 'x' from generate_series(1, 10) n;
+        insert into credit.words values ('a', 'b');
         insert into credit."odd ""name.x" select 'k' || n, n from generate_series(1, 10) n;
         """,
     )
@@ -103,6 +104,7 @@ def test_tables_of_all_shapes(pair: Pair) -> None:
             "credit.bare": 10,
             'credit.odd "name.x': 10,
             "credit.empty": 0,
+            "credit.words": 1,
         }
         run_sql(
             pair.target_dsn,

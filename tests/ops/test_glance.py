@@ -108,8 +108,8 @@ def test_a_partitioned_table_has_the_rows_of_its_partitions(pair: Pair) -> None:
 def test_what_waits_is_known_from_the_start(pair: Pair) -> None:
     """The quarantine and the ledger were read when the session was opened, before any change."""
     migrate(pair, SCHEMA)
-    run_sql(pair.target_dsn, REFUSING)
     ok(pair, "init")
+    run_sql(pair.target_dsn, REFUSING)
     run_sql(pair.target_dsn, GAP, pair.slot)
     run_sql(pair.source_dsn, "insert into credit.account values (1, 5000), (2, 5000), (3, 3)")
     with serving(pair, QUARANTINE) as (_, port):

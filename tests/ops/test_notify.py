@@ -301,6 +301,7 @@ def test_watchdog_while_the_target_is_at_work(tiny: Pair, manager: Manager) -> N
     """
     asking = make_conninfo(tiny.target_dsn, keepalives_idle=1)
     slow = "pg_sleep(case id when 1 then 10 else 0 end)::text = ''"
+    ok(tiny, "init")
     run_sql(tiny.target_dsn, f"alter table credit.account add check ({slow})")
     with service(tiny, manager, CDC_TARGET_DSN=asking) as daemon:
         run_sql(tiny.source_dsn, INSERT, 1, 10)

@@ -106,7 +106,7 @@ def test_it_follows_verifications(browser: Browser, pair: Pair) -> None:
         heed = page.get_by_role("list", name="To be heeded")
         expect(heed).to_contain_text("credit.account differs at ")
         expect(heed).to_contain_text("Next: cdc verify --repair")
-        assert run_cdc(pair, "verify", "--repair").returncode == 0
+        assert run_cdc(pair, "verify", "--repair", "credit.account").returncode == 0
         expect(result).to_have_text("equal")
         expect(text).to_contain_text("1,000 rows of 1 table that was asked for, at ")
         expect(heed).to_be_hidden()
@@ -117,6 +117,7 @@ def test_it_follows_verifications(browser: Browser, pair: Pair) -> None:
 def test_it_says_why_the_daemon_halted(browser: Browser, pair: Pair) -> None:
     """The reason and what to run next, without a value; both still when the daemon is gone."""
     migrate(pair, SCHEMA)
+    ok(pair, "init")
     run_sql(pair.target_dsn, "alter table credit.account add check (balance < 1000)")
     listen = f"127.0.0.1:{free_port()}"
     with listening(pair, listen) as daemon:

@@ -35,11 +35,9 @@ class TableComparison:
     missing: int = 0
     """On the source alone."""
     extra: int = 0
-    """On the target alone."""
+    """On the target alone, but for those that the source has deleted and a policy keeps."""
     different: int = 0
     """The same key on both sides, with other values."""
-    kept: int = 0
-    """On the target alone by the table's policy: deleted on the source, and to stay."""
 
     @property
     def equal(self) -> bool:
@@ -95,7 +93,7 @@ async def compare_table(
         ):
             await _merge(_Lines(our_rows), _Lines(their_rows), table, counts, report)
     if table.keeps:
-        counts.kept, counts.extra = counts.extra, 0
+        counts.extra = 0
     report(table.name, counts)
     return counts
 

@@ -32,6 +32,8 @@ async def compare_all(
 ) -> dict[QualifiedName, TableComparison]:
     """Compare the tables in their order, `snapshot.workers` at once; return what was found."""
     crew = _Crew(view, settings, tables, report)
+    crew.source_pids.add(await own_pid(view.source))
+    crew.target_pids.add(await own_pid(view.target))
     try:
         async with sessions(settings) as (source, target), asyncio.TaskGroup() as tasks:
             guarding = [

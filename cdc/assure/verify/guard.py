@@ -14,10 +14,12 @@ from cdc.postgres.session import Connection, Side
 # Who waits at two looks in a row has waited for long enough.
 LOOK_S = 1.0
 
+# Who builds an index CONCURRENTLY waits for transactions that have begun before.
 _WAITING = """
-select pid, relation::regclass::text from pg_locks
- where not granted and locktype = 'relation' and pg_blocking_pids(pid) && %s::int[]
-   and database = (select oid from pg_database where datname = current_database())
+select pid, coalesce(relation::regclass::text, 'the end of older transactions') from pg_locks
+ where not granted and locktype in ('relation', 'virtualxid') and pg_blocking_pids(pid) && %s::int[]
+   and (database = (select oid from pg_database where datname = current_database())
+        or locktype = 'virtualxid')
 """
 
 
@@ -33,8 +35,8 @@ async def give_way(side: Side, connection: Connection, ours: Collection[int]) ->
         waiting = {int(str(pid)): str(relation) for pid, relation in await cursor.fetchall()}
         for pid in before & waiting.keys():
             raise Unavailable(
-                f"PID {pid} of the {side} waits for {waiting[pid]}, which was being compared:"
-                " gave way",
+                f"PID {pid} of the {side} waits for {waiting[pid]}, and for this comparison by"
+                " that: gave way",
                 hint="run `cdc verify` again when that is through",
             )
         before = set(waiting)

@@ -75,4 +75,5 @@ class Selection:
     def _bucket(self, buckets: int) -> str:
         names = [f"coalesce({quoted(name)}::text, '')" for name in self.key]
         known_by = " || ',' || ".join(names) or self._row
-        return f"hashtextextended({known_by}, {_BUCKET}) & {buckets - 1}"
+        # Of several collations none would win.
+        return f'hashtextextended(({known_by}) collate "C", {_BUCKET}) & {buckets - 1}'

@@ -7,7 +7,7 @@ deleted. A table whose copy is not complete cannot be compared.
 
 from collections.abc import Collection
 
-from cdc.assure.verify.comparison import ComparedTable
+from cdc.assure.verify.comparison import ComparedTable, shown
 from cdc.assure.verify.quiet import key_of, require_columns
 from cdc.assure.verify.selection import Selection
 from cdc.assure.verify.view import View
@@ -42,6 +42,9 @@ async def load_compared(
         for table in chosen
         if table.qualified_name in ours.tables
     ]
+    gone = set(names) - {table.qualified_name for table in compared}
+    if gone:
+        raise Unavailable(f"{shown(min(gone))} is gone since", hint="run `cdc verify` again")
     return sorted(compared, key=lambda table: -table.estimated_rows)
 
 
