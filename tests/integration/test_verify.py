@@ -256,9 +256,7 @@ async def test_what_is_not_on_both_sides(quiet_pair: Pair) -> None:
 
 
 @given(st.lists(DRAWN_ROWS, max_size=6), st.lists(DRAWN_ROWS, max_size=6))
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_digests_find_what_rows_would(
     shared_pair: Pair, source: list[tuple[int, str | None]], target: list[tuple[int, str | None]]
 ) -> None:
