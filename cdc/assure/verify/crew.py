@@ -1,8 +1,8 @@
 """Compares several tables at once: pairs of sessions, each at one table under the two snapshots.
 
-A table is a transaction of its own on both sides, so that its lock goes when it is through. What the
-snapshot does not show as it was is no result: a table that was truncated or rewritten since (it is
-found empty, the manual's caveat of MVCC), made again, renamed, or given other partitions.
+A table is a transaction of its own on both sides, so that its lock goes when it is through. What
+the snapshot does not show as it was is no result: a table that was truncated or rewritten since (it
+is found empty, the manual's caveat of MVCC), made again, renamed, or given other partitions.
 """
 
 import asyncio
