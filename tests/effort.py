@@ -11,6 +11,6 @@ from hypothesis import settings
 
 def load_profile() -> None:
     """Set what this run is to spend, before any test is imported."""
-    settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True)
+    settings.register_profile("quick", max_examples=15, deadline=None, derandomize=True)
     settings.register_profile("thorough", max_examples=5_000, deadline=None, print_blob=True)
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -25,6 +26,19 @@ async def slowly(*arguments):
     await asyncio.sleep(60)
     return await shown(*arguments)
 crew.is_as_shown = slowly
+from cdc.cli import main
+main()
+"""
+
+# It has asked, and does nothing any more.
+FROZEN = """
+import os, signal
+from cdc.assure.verify.appointment import Appointment
+wait = Appointment.wait
+async def frozen(self, number):
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return await wait(self, number)
+Appointment.wait = frozen
 from cdc.cli import main
 main()
 """
@@ -241,22 +255,20 @@ def test_the_daemon_is_killed_meanwhile(pair: Pair) -> None:
 
 
 def test_who_does_not_join_holds_up_nobody(pair: Pair) -> None:
-    """Frozen before it has opened its snapshots: after ten seconds the stream goes on."""
+    """Frozen before it sees the offer: after ten seconds the stream goes on, and Neon may sleep."""
     prepare(pair)
-    with (
-        proxied(pair.target_dsn) as (proxy, through),
-        streaming(pair) as daemon,
-        spawn_cdc(pair, "verify", env={"CDC_TARGET_DSN": through}) as verifying,
-    ):
-        asked = "select from cdc.verification"
-        wait_until(lambda: bool(fetch(pair.target_dsn, asked)))
-        proxy.begin(Fault.STALL)
+    there = "select id from credit.account where id = 1"
+    sessions = (
+        "select count(*) from pg_stat_activity"
+        " where application_name = 'cdc verify' and datname = current_database()"
+    )
+    with streaming(pair) as daemon, spawn_cdc(pair, "verify", script=FROZEN) as verifying:
         daemon.wait_for_log("both sides were not in view")
         run_sql(pair.source_dsn, INSERT, 1, 1)
-        wait_until(
-            lambda: fetch(pair.target_dsn, "select id from credit.account where id = 1") == [1]
-        )
-        proxy.heal()
+        wait_until(lambda: fetch(pair.target_dsn, there) == [1])
+        time.sleep(5)
+        assert fetch(pair.target_admin_dsn, sessions) == [2], "those of who is frozen"
+        verifying.process.send_signal(signal.SIGCONT)
         assert verifying.process.wait(60) == 75, verifying.log()
 
 
