@@ -125,7 +125,21 @@ def _read(dsn: str, side: Side) -> dict[str, str | int | None]:
         raise SettingsError(
             f"{problem}: its port is no number, or its password holds a / or :", hint=_ESCAPES
         )
+    for host in str(given.get("host") or "").split(","):
+        if not host.startswith(("/", "@")):  # else it is a socket
+            _require_name(host, problem)
     return given
+
+
+def _require_name(host: str, problem: str) -> None:
+    """Raise SettingsError for what no resolver takes: it would raise an error of its own."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise SettingsError(
+            f"{problem}: its host is no name",
+            hint="each part of it, between two dots, has one letter at least and 63 at most",
+        ) from None
 
 
 def _find_system_roots() -> None:

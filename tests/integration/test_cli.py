@@ -153,6 +153,7 @@ def test_a_dsn_that_is_not_set(tiny: Pair, verb: tuple[str, ...], side: str) -> 
         ("password=tunafish sslmode", 78),
         ("host=127.0.0.1 password=tunafish sslmode=wrong", 78),
         ("host=127.0.0.1 password=tunafish connect_timeout=soon", 78),
+        ("host=db..tuna.invalid password=fish", 78),
         ("host=127.0.0.1 port=1 password=tunafish", 75),
         ("host=nobody.invalid password=tunafish", 75),
     ],
