@@ -1,13 +1,13 @@
 """Who holds locks on the target's tables, and so is in the way."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import psycopg
 
 from cdc.postgres.activity import Session, load_sessions
+from cdc.postgres.blockers import blockers_of, end_of
 from cdc.postgres.ordering import QualifiedName
 from cdc.postgres.session import Connection
-from cdc.sizes import readable_seconds
 
 BLOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 """What says that somebody else holds a lock."""
@@ -41,19 +41,8 @@ async def load_alterers(target: Connection, schemas: Sequence[str]) -> list[Sess
     return await load_sessions(target, _AGAINST_READERS, list(schemas))
 
 
-def described_blockers(sessions: Iterable[Session]) -> tuple[str, str]:
+def described_blockers(sessions: Sequence[Session]) -> tuple[str, str]:
     """Return who is in the way, for a message, and what to do about it."""
-    those = list(sessions)
-    if not those:
-        return "somebody who is gone by now", "the same command again"
-    who = ", ".join(map(_described, those))
-    ends = " ".join(f"select pg_terminate_backend({session.pid});" for session in those)
-    return who, f"wait for them, or end them on the target: {ends} then the same command again"
-
-
-def _described(session: Session) -> str:
-    parts = [session.application or session.user, session.state or "", session.statement or ""]
-    age = session.transaction_s
-    if age is not None:
-        parts.insert(2, f"transaction open for {readable_seconds(age)}")
-    return f"PID {session.pid} ({', '.join(filter(None, parts))})"
+    if not sessions:
+        return blockers_of(sessions), "the same command again"
+    return blockers_of(sessions), f"{end_of(sessions, 'target')}; then the same command again"
