@@ -22,7 +22,8 @@ from cdc.postgres.session import Connection
 from cdc.source.chunks import is_as_shown, own, select_chunk
 from cdc.sync.layout import TableLayout
 from cdc.target.checkpoint import Checkpoint
-from cdc.target.copies import Chunk, CopyRow, make_one_chunk, mark_copied, require_ours
+from cdc.target.chunks import Chunk, make_one_chunk, mark_copied
+from cdc.target.copies import CopyRow, require_ours
 from cdc.target.merge import merge
 from cdc.target.refusal import refused_copy
 

@@ -33,11 +33,11 @@ from cdc.sync.snapshot import stand_at_snapshot
 from cdc.sync.start import asking_target
 from cdc.sync.workers import Workers
 from cdc.target.apply import Target
+from cdc.target.chunks import load_chunks
 from cdc.target.connection import connect_target
 from cdc.target.copies import (
     CopyRow,
     follow_renames,
-    load_chunks,
     load_copies,
     request_anew,
     request_copies,

@@ -19,8 +19,9 @@ from cdc.settings import Settings
 from cdc.sync.chunk import Count, Sessions, copy_chunk
 from cdc.sync.layout import Layout
 from cdc.target.checkpoint import Checkpoint
+from cdc.target.chunks import Chunk
 from cdc.target.connection import connect_for_rows
-from cdc.target.copies import Chunk, CopyRow
+from cdc.target.copies import CopyRow
 from cdc.target.sole import join_copiers
 from cdc.tasks import first_error
 

@@ -1,9 +1,9 @@
-"""The copies under way, in tables of the target: what is asked for, cut into chunks, copied, done.
+"""The copies under way, in a table of the target: what is asked for, begun and complete.
 
-A chunk's mark is written by the transaction that writes its rows, and every such transaction makes
-sure that the checkpoint is still this daemon's (`require_ours`): what is marked is there, and was
-there when the stream stood at the checkpoint. Nothing is remembered elsewhere, so that whoever is
-killed goes on where these tables say.
+What a table's copy is cut into, and which parts of it are there, is in another (`chunks`). Every
+transaction that writes rows makes sure that the checkpoint is still this daemon's (`require_ours`):
+what is marked is there, and was there when the stream stood at the checkpoint. Nothing is
+remembered elsewhere, so that whoever is killed goes on where these tables say.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,10 +13,10 @@ import psycopg
 from psycopg.rows import class_row
 
 from cdc.changes.copies import Copies, QualifiedName, Range, Stage, TableCopy
-from cdc.errors import Unavailable
 from cdc.postgres.names import quoted
 from cdc.postgres.session import Connection
 from cdc.target.checkpoint import Checkpoint, fenced, keep_copy
+from cdc.target.chunks import make_chunks
 
 SHADOWS = "cdc"
 """Schema of the shadows."""
@@ -61,15 +61,6 @@ class CopyRow:
         if not self.begun or not self.chunks_copied:
             return Stage.NOT_BEGUN
         return Stage.WHOLE if self.chunks_copied == self.chunks else Stage.IN_PART
-
-
-@dataclass(slots=True, frozen=True)
-class Chunk:
-    """A part of a table that is still to be copied."""
-
-    table: QualifiedName
-    number: int
-    part: Range
 
 
 _COPIES = """
@@ -205,81 +196,8 @@ async def begin_copy(
         " where slot = %s and table_schema = %s and table_name = %s",
         (shadow, list(foreign_keys), slot, *name),
     )
-    await connection.cursor().executemany(
-        "insert into cdc.snapshot_chunk (slot, table_schema, table_name, chunk, lower, upper)"
-        " values (%s, %s, %s, %s, %s, %s)",
-        [
-            (slot, *name, number, _array(part.lower), _array(part.upper))
-            for number, part in enumerate(parts)
-        ],
-    )
+    await make_chunks(connection, slot, name, parts)
     await keep_copy(connection, slot)
-
-
-def _array(bound: tuple[str, ...] | None) -> list[str] | None:
-    return None if bound is None else list(bound)
-
-
-@dataclass(slots=True)
-class _ChunkRow:
-    table_schema: str
-    table_name: str
-    chunk: int
-    lower: list[str] | None
-    upper: list[str] | None
-
-
-async def load_chunks(connection: Connection, slot: str) -> list[Chunk]:
-    """Return the chunks that are still to be copied, table by table."""
-    cursor = connection.cursor(row_factory=class_row(_ChunkRow))
-    await cursor.execute(
-        "select table_schema, table_name, chunk, lower, upper from cdc.snapshot_chunk"
-        " where slot = %s and copied_at is null order by 1, 2, 3",
-        (slot,),
-    )
-    return [
-        Chunk(
-            (row.table_schema, row.table_name),
-            row.chunk,
-            Range(
-                None if row.lower is None else tuple(row.lower),
-                None if row.upper is None else tuple(row.upper),
-            ),
-        )
-        for row in await cursor.fetchall()
-    ]
-
-
-async def mark_copied(
-    connection: Connection, slot: str, chunk: Chunk, *, rows: int, size: int
-) -> None:
-    """Mark a chunk, in the transaction that wrote its rows; Unavailable if it is none any more.
-
-    Known by its range too: the number may be that of the whole table by now (`make_one_chunk`).
-    """
-    part = chunk.part
-    cursor = await connection.execute(
-        "update cdc.snapshot_chunk set rows = %s, bytes = %s, copied_at = clock_timestamp()"
-        " where slot = %s and table_schema = %s and table_name = %s and chunk = %s"
-        " and lower is not distinct from %s::text[] and upper is not distinct from %s::text[]",
-        (rows, size, slot, *chunk.table, chunk.number, *map(_array, (part.lower, part.upper))),
-    )
-    if cursor.rowcount != 1:
-        raise Unavailable("a copy under way was asked for anew")
-
-
-async def make_one_chunk(connection: Connection, slot: str, name: QualifiedName) -> None:
-    """Let a table be copied as a whole, by one transaction."""
-    where = (slot, *name)
-    await connection.execute(
-        "delete from cdc.snapshot_chunk where slot = %s and table_schema = %s and table_name = %s",
-        where,
-    )
-    await connection.execute(
-        "insert into cdc.snapshot_chunk (slot, table_schema, table_name, chunk)"
-        " values (%s, %s, %s, 0)",
-        where,
-    )
 
 
 async def mark_complete(connection: Connection, slot: str, names: Sequence[QualifiedName]) -> None:

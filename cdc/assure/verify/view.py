@@ -14,7 +14,6 @@ import psycopg
 from psycopg import sql
 
 from cdc.errors import Unavailable
-from cdc.lsn import Lsn
 from cdc.postgres.session import Connection
 from cdc.target.checkpoint import load_checkpoint
 from cdc.target.verification import Offer
@@ -26,7 +25,6 @@ _STAND_STILL = "set transaction isolation level repeatable read, read only"
 class View:
     """Two sessions whose transactions see both sides at one LSN, and the names of what they see."""
 
-    lsn: Lsn
     source: Connection
     target: Connection
     source_snapshot: str
@@ -47,7 +45,7 @@ async def open_view(
         checkpoint = await load_checkpoint(target, slot)
         if checkpoint is None or checkpoint.lsn != offered.lsn:
             raise _passed()
-        yield View(offered.lsn, source, target, await _export(source), await _export(target))
+        yield View(source, target, await _export(source), await _export(target))
 
 
 async def import_snapshot(connection: Connection, name: str) -> None:
